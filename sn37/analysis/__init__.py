@@ -1,0 +1,1 @@
+"""Records to data frames, figures, explanations; needs no chain and no GPU."""

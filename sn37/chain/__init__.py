@@ -1,0 +1,1 @@
+"""The subnet through the bittensor SDK."""

@@ -1,0 +1,71 @@
+"""When an epoch happens and what it draws from: sync blocks, seeds, named generators.
+
+Pure: knows nothing of the chain that numbers and hashes the blocks. Protocol, section 3.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import re
+from dataclasses import dataclass
+
+__all__ = ["SECONDS_PER_BLOCK", "Clock", "generator", "picked_up", "seed_of"]
+
+SECONDS_PER_BLOCK = 12
+"""Length of one block in seconds (protocol, head)."""
+
+_BLOCK_HASH = re.compile(r"0x[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class Clock:
+    """The subnet's beat.
+
+    genesis: first block of the subnet; cadence: blocks between two sync blocks. The defaults are
+    the live subnet's (protocol, section 1).
+    """
+
+    genesis: int = 3_138_611
+    cadence: int = 360
+
+    def __post_init__(self) -> None:
+        if self.genesis < 0:
+            raise ValueError(f"genesis is {self.genesis}; a block number is 0 or more")
+        if self.cadence < 1:
+            raise ValueError(f"cadence is {self.cadence}; it is 1 block or more")
+
+    def sync_block(self, block: int) -> int:
+        """The newest sync block at or before `block`."""
+        if block < self.genesis:
+            raise ValueError(f"block {block} lies before the subnet's genesis, {self.genesis}")
+        return self.genesis + (block - self.genesis) // self.cadence * self.cadence
+
+    def next_sync_block(self, block: int) -> int:
+        """The first sync block strictly after `block`."""
+        return self.sync_block(block) + self.cadence
+
+    def index(self, sync_block: int) -> int:
+        """How many sync blocks lie between genesis and `sync_block` (0 at genesis)."""
+        return (self.sync_block(sync_block) - self.genesis) // self.cadence
+
+
+def seed_of(block_hash: str) -> int:
+    """The seed of an epoch: SHA-256 of the sync block's hash as its lower-case `0x...` text.
+
+    Raises ValueError where there is no hash: a validator waits, it never invents a seed.
+    """
+    if not _BLOCK_HASH.fullmatch(block_hash):
+        raise ValueError(f"{block_hash!r} is no block hash; expected 0x and 64 lower-case hexadecimal digits")
+    return int(hashlib.sha256(block_hash.encode()).hexdigest(), 16)
+
+
+def generator(seed: int, name: str) -> random.Random:
+    """The generator of the task `name`: the same in any process, independent of all other tasks."""
+    digest = hashlib.sha256(f"{seed}:{name}".encode()).hexdigest()
+    return random.Random(int(digest, 16))
+
+
+def picked_up(committed: int, delay_blocks: int, sync_block: int) -> bool:
+    """Whether a submission committed at block `committed` takes part in the epoch of `sync_block`."""
+    return committed + delay_blocks <= sync_block

@@ -1,0 +1,265 @@
+"""What a competition is: constraints, evaluation tasks, epsilon, normalization.
+
+Pure values, checked when made. Reading them from TOML is `sn37.competitions`' work.
+Protocol, section 4. Scores are losses: lower is better.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+__all__ = [
+    "ARCHITECTURES",
+    "Competition",
+    "Constraints",
+    "Epsilon",
+    "EvalTask",
+    "Evaluation",
+    "Fixed",
+    "InverseExponential",
+    "LinearDecay",
+    "Normalization",
+    "Unnormalized",
+]
+
+ARCHITECTURES = (
+    "BartForCausalLM",
+    "FalconForCausalLM",
+    "Gemma2ForCausalLM",
+    "GemmaForCausalLM",
+    "GPTNeoXForCausalLM",
+    "LlamaForCausalLM",
+    "MistralForCausalLM",
+    "Phi3ForCausalLM",
+    "PhiForCausalLM",
+)
+"""Every architecture a competition may allow: transformers' class names."""
+
+_NAME = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
+
+
+def _expect(holds: bool, name: str, value: object, expected: str) -> None:
+    if not holds:
+        raise ValueError(f"{name} is {value!r}; expected {expected}")
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """An epsilon that never changes."""
+
+    value: float
+
+    def __post_init__(self) -> None:
+        _expect(0 <= self.value < 1, "epsilon", self.value, "a number in [0, 1)")
+
+    def at(self, now: int, committed: int) -> float:
+        """Epsilon at block `now` of a submission committed at block `committed`."""
+        return self.value
+
+    @property
+    def final(self) -> float:
+        """Epsilon once it has fully decayed."""
+        return self.value
+
+
+@dataclass(frozen=True)
+class LinearDecay:
+    """An epsilon that falls linearly from `start` to `end` within `decay_blocks` of the commitment."""
+
+    start: float
+    end: float
+    decay_blocks: int
+
+    def __post_init__(self) -> None:
+        _expect(0 <= self.end <= self.start < 1, "epsilon", (self.start, self.end), "0 <= end <= start < 1")
+        _expect(self.decay_blocks > 0, "decay_blocks", self.decay_blocks, "1 block or more")
+
+    def at(self, now: int, committed: int) -> float:
+        """Epsilon at block `now` of a submission committed at block `committed`."""
+        elapsed = max(now - committed, 0)
+        return self.start - min(elapsed / self.decay_blocks, 1.0) * (self.start - self.end)
+
+    @property
+    def final(self) -> float:
+        """Epsilon once it has fully decayed."""
+        return self.end
+
+
+Epsilon = Fixed | LinearDecay
+
+
+@dataclass(frozen=True)
+class Unnormalized:
+    """The raw score is the normalized score."""
+
+    def __call__(self, score: float) -> float:
+        return score
+
+
+@dataclass(frozen=True)
+class InverseExponential:
+    """Maps a loss from [0, ceiling] to [0, 1], steepest near 0; 1 from the ceiling on."""
+
+    ceiling: float
+
+    def __post_init__(self) -> None:
+        _expect(math.isfinite(self.ceiling) and self.ceiling > 0, "ceiling", self.ceiling, "a number above 0")
+
+    def __call__(self, score: float) -> float:
+        if score >= self.ceiling:
+            return 1.0
+        return (1 - math.exp(-score / self.ceiling)) / (1 - math.exp(-1))
+
+
+Normalization = Unnormalized | InverseExponential
+
+
+@dataclass(frozen=True)
+class Constraints:
+    """What a model must be to take part.
+
+    tokenizer: a hub repo (`namespace/name`, or `namespace/name@commit`), or None: each model brings
+    its own. norm_soft: Frobenius norm that at most the share `norm_soft_share` of the linear layers
+    may exceed; norm_hard: the norm none may exceed.
+    """
+
+    architectures: tuple[str, ...]
+    max_parameters: int
+    max_bytes: int
+    sequence_length: int
+    tokenizer: str | None
+    delay_blocks: int
+    min_parameters: int = 0
+    dtype: str = "bfloat16"
+    norm_soft: float = 200.0
+    norm_soft_share: float = 0.15
+    norm_hard: float = 1000.0
+
+    def __post_init__(self) -> None:
+        _expect(bool(self.architectures), "architectures", self.architectures, "at least one")
+        for name in self.architectures:
+            _expect(name in ARCHITECTURES, "architectures", name, f"one of {', '.join(ARCHITECTURES)}")
+        _expect(
+            0 <= self.min_parameters <= self.max_parameters,
+            "min_parameters, max_parameters",
+            (self.min_parameters, self.max_parameters),
+            "0 <= least <= most",
+        )
+        for name in ("max_parameters", "max_bytes", "sequence_length"):
+            _expect(getattr(self, name) > 0, name, getattr(self, name), "1 or more")
+        _expect(self.delay_blocks >= 0, "delay_blocks", self.delay_blocks, "0 or more")
+        _expect(self.dtype in ("bfloat16", "float16", "float32"), "dtype", self.dtype, "bfloat16, float16 or float32")
+        _expect(0 < self.norm_soft <= self.norm_hard, "norm_soft", self.norm_soft, "above 0, at most norm_hard")
+        _expect(0 <= self.norm_soft_share <= 1, "norm_soft_share", self.norm_soft_share, "a share in [0, 1]")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How a competition's models are run; part of the competition, so that all validators do the same.
+
+    batch_tokens: padded tokens of one batch (the batch plan is made from it and the samples alone);
+    time_limit_s: seconds after which one model's evaluation is killed.
+    """
+
+    batch_tokens: int = 16_384
+    time_limit_s: int = 3_600
+
+    def __post_init__(self) -> None:
+        _expect(self.batch_tokens > 0, "batch_tokens", self.batch_tokens, "1 or more")
+        _expect(self.time_limit_s > 0, "time_limit_s", self.time_limit_s, "1 second or more")
+
+
+@dataclass(frozen=True)
+class EvalTask:
+    """One evaluation task: where its samples come from, how an answer becomes a number, what it weighs."""
+
+    name: str
+    source: str
+    method: str
+    weight: float
+    source_args: Mapping[str, Any] = field(default_factory=dict)
+    method_args: Mapping[str, Any] = field(default_factory=dict)
+    normalization: Normalization = Unnormalized()
+
+    def __post_init__(self) -> None:
+        _expect(bool(_NAME.fullmatch(self.name)), "task name", self.name, "upper-case letters, digits and _")
+        _expect(0 < self.weight <= 1, f"weight of {self.name}", self.weight, "a number in (0, 1]")
+
+
+@dataclass(frozen=True)
+class Competition:
+    """One competition. `digest` changes whenever anything that could change a score does."""
+
+    id: int
+    name: str
+    constraints: Constraints
+    epsilon: Epsilon
+    tasks: tuple[EvalTask, ...]
+    title: str = ""
+    description: str = ""
+    evaluation: Evaluation = Evaluation()
+
+    def __post_init__(self) -> None:
+        _expect(0 <= self.id <= 99, "competition id", self.id, "0 to 99 (two digits fit in a commitment)")
+        _expect(bool(_NAME.fullmatch(self.name)), "competition name", self.name, "upper-case letters, digits and _")
+        names = [task.name for task in self.tasks]
+        _expect(bool(names), "tasks", names, "at least one")
+        _expect(len(set(names)) == len(names), "task names", names, "each used once")
+        total = math.fsum(task.weight for task in self.tasks)
+        _expect(abs(total - 1) < 1e-9, f"sum of the task weights of {self.name}", total, "1")
+
+    def score(self, raw: Mapping[str, float]) -> float:
+        """The model's score: the weighted sum of normalized task scores; lower is better.
+
+        raw: task name -> raw score. Not finite as soon as one raw score is not, also where
+        normalization would hide it.
+        """
+        if any(not math.isfinite(raw[task.name]) for task in self.tasks):
+            return math.inf
+        return math.fsum(task.weight * task.normalization(raw[task.name]) for task in self.tasks)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data: what the digest covers and a record keeps."""
+        data = asdict(self)
+        data["epsilon"] = {"kind": _kind(self.epsilon), **data["epsilon"]}
+        for task, plain in zip(self.tasks, data["tasks"], strict=True):
+            plain["normalization"] = {"kind": _kind(task.normalization), **plain["normalization"]}
+        return data
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the competition's canonical JSON, without its title and description."""
+        data = {k: v for k, v in self.to_dict().items() if k not in ("title", "description")}
+        text = json.dumps(data, sort_keys=True, separators=(",", ":"), default=list)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def __str__(self) -> str:
+        tasks = ", ".join(f"{task.name} {task.weight:g}" for task in self.tasks)
+        return f"competition {self.id} {self.name}: {tasks}"
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        rows = "".join(
+            f"<tr><td>{escape(t.name)}</td><td>{escape(t.source)}</td><td>{escape(t.method)}</td>"
+            f"<td>{escape(_kind(t.normalization))}</td><td>{t.weight:g}</td></tr>"
+            for t in self.tasks
+        )
+        head = "<tr><th>task</th><th>source</th><th>method</th><th>normalization</th><th>weight</th></tr>"
+        return (
+            f"<p><b>{self.id} {escape(self.name)}</b> {escape(self.title)}</p>"
+            f"<table><thead>{head}</thead><tbody>{rows}</tbody></table>"
+        )
+
+
+_KINDS = {Fixed: "fixed", LinearDecay: "linear_decay", Unnormalized: "none", InverseExponential: "inverse_exponential"}
+
+
+def _kind(value: Epsilon | Normalization) -> str:
+    return _KINDS[type(value)]

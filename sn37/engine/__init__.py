@@ -1,0 +1,1 @@
+"""Batches, losses, generation, isolated workers, executors. Knows nothing of samples or scores."""

@@ -1,0 +1,70 @@
+"""The errors of the library: one type per boundary, each with its owner.
+
+    Sn37Error
+    ├── ConfigError      ValueError       owner "user"       a file, a parameter or a setting is wrong
+    ├── ModelFault       ValueError       owner "model"      the miner's submission is at fault
+    ├── DataFault        LookupError      owner "data"       the samples cannot be had
+    ├── EvaluatorFault   RuntimeError     owner "evaluator"  this machine or the code on it failed
+    │   └── HubFault     ConnectionError  owner "evaluator"  the hub did not answer
+    └── ChainFault       ConnectionError  owner "chain"      the chain did not answer, or refused
+
+A fault's owner decides its consequence: only the owner "model" costs a miner anything; after every
+other fault the old weights stand and the epoch is tried again.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+Owner = Literal["user", "model", "data", "evaluator", "chain"]
+
+__all__ = [
+    "ChainFault",
+    "ConfigError",
+    "DataFault",
+    "EvaluatorFault",
+    "HubFault",
+    "ModelFault",
+    "Owner",
+    "Sn37Error",
+]
+
+
+class Sn37Error(Exception):
+    """Base of everything this library raises on purpose."""
+
+    owner: ClassVar[Owner] = "evaluator"
+
+
+class ConfigError(Sn37Error, ValueError):
+    """A file, a parameter or a setting is wrong; the text names it, what was expected and what to do."""
+
+    owner = "user"
+
+
+class ModelFault(Sn37Error, ValueError):
+    """A submission breaks a rule; the text is the reason kept with it."""
+
+    owner = "model"
+
+
+class DataFault(Sn37Error, LookupError):
+    """The samples of a task cannot be had as the protocol demands."""
+
+    owner = "data"
+
+
+class EvaluatorFault(Sn37Error, RuntimeError):
+    """This machine, or the code on it, failed: no miner pays for it."""
+
+    owner = "evaluator"
+
+
+class HubFault(EvaluatorFault, ConnectionError):
+    """The hub did not answer, or not in time: no miner pays for it."""
+
+
+class ChainFault(Sn37Error, ConnectionError):
+    """The chain did not answer in time, or refused what was sent to it."""
+
+    owner = "chain"

@@ -1,0 +1,1 @@
+"""Epoch, contenders, records, the wandb mirror."""
