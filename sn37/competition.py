@@ -183,8 +183,8 @@ class EvalTask:
     source: str
     method: str
     weight: float
-    source_args: Mapping[str, Any] = field(default_factory=dict)
-    method_args: Mapping[str, Any] = field(default_factory=dict)
+    source_args: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    method_args: Mapping[str, Any] = field(default_factory=dict, hash=False)
     normalization: Normalization = Unnormalized()
 
     def __post_init__(self) -> None:

@@ -1,0 +1,102 @@
+"""Tables of a TOML file, checked strictly against a dataclass or a function's arguments.
+
+Knows nothing of competitions. Imports pydantic: import it inside functions only.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, fields
+from typing import Any, TypeVar, get_type_hints
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+
+from sn37.errors import ConfigError
+
+__all__ = ["arguments", "checked", "fill"]
+
+T = TypeVar("T")
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+
+def checked(columns: Mapping[str, Any], data: Mapping[str, Any], place: str) -> dict[str, Any]:
+    """The given values of `data`, each of the type its column asks for.
+
+    columns: field -> its type, or (its type, default); place: where the table is, for messages.
+    Raises ConfigError naming each field that is missing, unknown or of another type.
+    """
+    definitions: dict[str, Any] = {}
+    for number, (name, column) in enumerate(columns.items()):
+        kind, default = column if isinstance(column, tuple) else (column, ...)
+        # Numbered fields: an argument may be called like something a pydantic model already has.
+        definitions[f"field{number}"] = (kind, Field(default, alias=name))
+    model = create_model("Table", __base__=_Table, **definitions)
+    try:
+        # Strict JSON takes an array for a tuple but never a text for a number, as a TOML file needs.
+        filled = model.model_validate_json(json.dumps(data, default=str))
+    except ValidationError as error:
+        raise ConfigError(_explained(error, list(columns), place)) from None
+    values = {name: getattr(filled, f"field{number}") for number, name in enumerate(columns)}
+    return {name: value for name, value in values.items() if name in data}
+
+
+def fill(kind: type[T], data: Mapping[str, Any], place: str) -> T:
+    """A frozen dataclass from a table with the same fields; what the class refuses is a ConfigError."""
+    hints = get_type_hints(kind)
+    columns = {}
+    for field in fields(kind):  # type: ignore[arg-type]
+        optional = field.default is not MISSING or field.default_factory is not MISSING
+        columns[field.name] = (hints[field.name], None) if optional else hints[field.name]
+    values = checked(columns, data, place)
+    try:
+        return kind(**values)
+    except ValueError as error:
+        raise ConfigError(f"{place}: {error}") from None
+
+
+def arguments(
+    function: Callable[..., Any], given_by_caller: frozenset[str], data: Mapping[str, Any], place: str
+) -> None:
+    """Check `data` as keyword arguments of `function`, apart from those its caller gives itself."""
+    columns: dict[str, Any] = {}
+    for parameter in _parameters(function):
+        if parameter.kind is parameter.VAR_KEYWORD:
+            return
+        if parameter.name not in given_by_caller:
+            kind = Any if parameter.annotation is parameter.empty else parameter.annotation
+            columns[parameter.name] = kind if parameter.default is parameter.empty else (kind, None)
+    checked(columns, data, place)
+
+
+def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
+    try:
+        return list(inspect.signature(function, eval_str=True).parameters.values())
+    except NameError:  # an annotation that exists for type checkers only
+        plain = inspect.signature(function).parameters.values()
+        return [parameter.replace(annotation=Any) for parameter in plain]
+
+
+def _explained(error: ValidationError, columns: list[str], place: str) -> str:
+    known = ", ".join(columns) or "none"
+    problems = []
+    for problem in error.errors(include_url=False):
+        first, *rest = problem["loc"]
+        field = str(first) + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in rest)
+        if problem["type"] == "missing":
+            problems.append(f"{field} is missing")
+        elif problem["type"] == "extra_forbidden":
+            problems.append(f"unknown field {field}; the known fields are {known}")
+        else:
+            expected = problem["msg"].removeprefix("Input should be ")
+            problems.append(f"{field} is {_short(problem['input'])}; expected {expected}")
+    return "\n".join(f"{place}: {problem}" for problem in dict.fromkeys(problems))
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
