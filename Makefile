@@ -1,0 +1,64 @@
+# `make` alone tells what there is. Everything runs in .venv, made from requirements.lock.
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.installed
+PYTEST_ARGS ?= -n 2
+
+# The oldest supported version first: it is the one the lock was made with.
+PYTHONS := $(if $(PYTHON),$(PYTHON),python3.11 python3.12 python3.13 python3.14 python3)
+FIND_PYTHON = for p in $(PYTHONS); do \
+	if "$$p" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; \
+	then python="$$p"; break; fi; done; \
+	if [ -z "$$python" ]; then \
+	echo "No Python 3.11 or newer that can make virtual environments was found (tried: $(PYTHONS))." \
+	"Install one (on Debian and Ubuntu: python3 and python3-venv), or name yours: make PYTHON=/path/to/python3" >&2; \
+	exit 2; fi
+
+.PHONY: help test demo lab lock clean
+
+help:
+	@echo "make test    check style and types, then run the tests"
+	@echo "make demo    play a small subnet: two validators, seven miners, three epochs"
+	@echo "make lab     open the notebooks in JupyterLab"
+	@echo "make lock    write requirements.lock anew from pyproject.toml"
+	@echo "make clean   remove .venv and everything that was built or cached"
+	@echo "Each makes what it needs first: .venv, from requirements.lock (a minute, from the package index)."
+	@echo "PYTHON=/path/to/python3 chooses the Python of .venv; PYTEST_ARGS='tests/test_clock.py' the tests."
+
+test: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pytest $(PYTEST_ARGS)
+
+demo: $(READY)
+	@$(BIN)/sn37 demo
+
+lab: $(READY)
+	$(BIN)/jupyter lab notebooks
+
+# The stamp is written last, so an interrupted installation is taken up again.
+$(READY): requirements.lock pyproject.toml
+	@if ! $(BIN)/python -c '' 2>/dev/null; then $(FIND_PYTHON); \
+	echo "Making $(VENV) with $$python, from requirements.lock ..."; \
+	"$$python" -m venv --clear $(VENV) || exit 2; fi
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+# torch is held at a version by hand: on Linux every release may bring other gigabytes of CUDA packages.
+# Those differ between platforms, so they and local version tags stay out of the lock.
+TORCH := torch==2.13.0
+lock:
+	@$(FIND_PYTHON); folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
+	"$$python" -m venv "$$folder" && \
+	"$$folder/bin/python" -m pip install --quiet --disable-pip-version-check "$(TORCH)" -e '.[dev]' && \
+	"$$folder/bin/python" -m pip freeze --all --exclude pip --exclude sn37 > "$$folder/freeze" && \
+	{ echo "# Exact versions of everything in pyproject.toml, its extra dev included. Written by: make lock"; \
+	grep -viE '^(nvidia|cuda|triton)' "$$folder/freeze" | sed 's/+[a-z0-9.]*$$//' | LC_ALL=C sort -f; } > requirements.lock.new && \
+	mv requirements.lock.new requirements.lock
+
+clean:
+	rm -rf $(VENV) build dist out .mypy_cache .ruff_cache .pytest_cache .hypothesis requirements.lock.new
+	find sn37 tests -name __pycache__ -type d -prune -exec rm -rf {} +
