@@ -29,6 +29,7 @@ from sn37.errors import ConfigError
 from sn37.methods import METHODS
 from sn37.registry import Registry
 from sn37.sources import SOURCES
+from sn37.sources.base import ARGUMENT_CHECKS
 
 __all__ = ["ANY_TOKENIZER", "MAX_FILE_BYTES", "parse_toml", "read_competition"]
 
@@ -162,6 +163,11 @@ def _entry(
         extra = " (code outside the package is never used here)" if builtin_only and name in registry else ""
         raise ConfigError(f"{place}: unknown {kind} {name!r}{extra}; expected one of {', '.join(known)}")
     arguments(registry[name], _FROM_CALLER[kind], args, f"{place} {name}")
+    if kind == "source" and name in ARGUMENT_CHECKS:
+        try:
+            ARGUMENT_CHECKS[name](**args)
+        except ValueError as error:
+            raise ConfigError(f"{place} {name}: {error}") from None
     return name, args
 
 

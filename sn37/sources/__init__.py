@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import pkgutil
+from importlib import import_module
+
 from sn37.sources.base import SOURCES, Context, Source, source
 
 __all__ = ["SOURCES", "Context", "Source", "source"]
+
+# A new source is a new file here, and nothing else: importing it registers it.
+for _module in pkgutil.iter_modules(__path__):
+    import_module(f"{__name__}.{_module.name}")

@@ -7,15 +7,34 @@ composes. What it draws is decided by `context.generator` alone, before any row 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
+from annotated_types import Ge, Le
+
+from sn37.errors import DataFault
 from sn37.registry import Registry
 from sn37.sample import Sample
 
-__all__ = ["SOURCES", "Context", "DatasetReader", "Run", "Source", "source"]
+__all__ = [
+    "ARGUMENT_CHECKS",
+    "SOURCES",
+    "Context",
+    "Count",
+    "DatasetReader",
+    "Run",
+    "RunReader",
+    "Source",
+    "TrustedHotkeys",
+    "Verifier",
+    "argument_check",
+    "source",
+]
+
+Count = Annotated[int, Ge(1), Le(10_000)]
+"""An argument that counts rows or samples: bounded, for anyone can write a competition."""
 
 
 class DatasetReader(Protocol):
@@ -42,17 +61,22 @@ class DatasetReader(Protocol):
 
 @dataclass(frozen=True)
 class Run:
-    """One wandb run: id, config, and its history rows as an iterator of dicts."""
+    """One wandb run: id, config, and its history rows as dicts, read only when iterated over."""
 
     id: str
     config: Mapping[str, Any]
-    history: Iterator[Mapping[str, Any]]
+    history: Iterable[Mapping[str, Any]]
 
 
 class RunReader(Protocol):
-    """wandb runs of a project not older than `since`, oldest id first (by creation, then id)."""
+    """The wandb runs of a project that were alive between `since` and `until` (created by then, and
+    heard of since), oldest first (by creation, then id). Raises DataFault, EvaluatorFault.
 
-    def __call__(self, project: str, since: datetime) -> list[Run]: ...
+    Histories may hold rows from outside that time: the source leaves them out by their `_timestamp`,
+    so that a validator that reads later sees the same.
+    """
+
+    def __call__(self, project: str, since: datetime, until: datetime) -> Sequence[Run]: ...
 
 
 class TrustedHotkeys(Protocol):
@@ -83,13 +107,29 @@ class Context:
     verify: Verifier
     notes: dict[str, Any] = field(default_factory=dict)
 
+    def drop(self, reason: str, count: int = 1) -> None:
+        """Note that something was left out, and why."""
+        dropped = self.notes.setdefault("dropped", {})
+        dropped[reason] = dropped.get(reason, 0) + count
 
-class Source(Protocol):
-    """A source: draws samples; keyword arguments come from the task. Raises DataFault."""
+    def enough(self, samples: Sequence[Sample], least: int, what: str) -> None:
+        """Raise DataFault, with the reasons, where fewer than `least` samples are left."""
+        if len(samples) < least:
+            dropped = self.notes.get("dropped", {})
+            why = (
+                "; left out: " + ", ".join(f"{n} {reason}" for reason, n in sorted(dropped.items())) if dropped else ""
+            )
+            raise DataFault(f"{what} gave {len(samples)} samples; expected {least} or more{why}")
 
-    def __call__(self, context: Context, **args: Any) -> list[Sample]: ...
 
+Source = Callable[..., list[Sample]]
+"""A source: draws samples from a Context; keyword arguments come from the task. Raises DataFault."""
 
 SOURCES: Registry[Source] = Registry("source")
 source = SOURCES
 """Decorator: `@source("name")` registers a source."""
+
+ARGUMENT_CHECKS: Registry[Callable[..., None]] = Registry("argument check")
+argument_check = ARGUMENT_CHECKS
+"""Decorator: `@argument_check("name")` registers what a source has to say about its arguments (given as
+keywords) when a competition is read, beyond their types. It raises ValueError."""

@@ -1,0 +1,85 @@
+"""Chat prompts and well-scored replies from the wandb runs of subnet 18's validators (protocol, section 5)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from sn37.sample import ReferenceSample, Sample
+from sn37.sources.authors import MIN_STAKE, Authors, signed_rows
+from sn37.sources.base import Context, Count, source
+
+__all__ = ["cortex", "unwanted"]
+
+PROJECT = "cortex-t/multi-modality"
+NETUID = 18
+
+_PROMPT = re.compile(r"prompts\.([0-9]{1,4})")
+_REFUSALS = (
+    r"\bi(?:'m| am) sorry\b",
+    r"\bi apologi[sz]e\b",
+    r"\bi(?:'m| am) (?:afraid|unable|not able)\b",
+    r"\b(?:i|we) (?:can ?not|can't|could not|won't|will not|am unable to|do not|don't) "
+    r"(?:assist|help|provide|fulfil|answer|comply|create|generate|engage|support|discuss|have)\b",
+    r"\bunable to (?:assist|help|provide|offer)\b",
+    r"\bnot appropriate\b",
+    r"\bethical (?:guidelines|principles)\b",
+)
+_SPEAKS_OF_ITSELF = (
+    r"\b(?:as|i am|i'm|being) (?:a|an|just a|just an) "
+    r"(?:(?:text-based|large|helpful|responsible|virtual) )*"
+    r"(?:ai|language model|artificial intelligence|assistant|machine)\b",
+    r"\b(?:ai|large) language model\b",
+    r"\bmy (?:knowledge cut-?\s?off|training data|programming|guidelines)\b",
+    r"\bi (?:was|am|have been) (?:trained|programmed|developed|created) (?:by|to|on)\b",
+    r"\b(?:chat)?gpt\b",
+)
+_UNWANTED = re.compile("|".join(_REFUSALS + _SPEAKS_OF_ITSELF), re.IGNORECASE)
+
+
+@source("cortex")
+def cortex(
+    context: Context,
+    *,
+    max_samples: Count = 300,
+    min_samples: Count = 50,
+    min_score: float = 0.85,
+    max_age_hours: float = 4.0,
+    run_rows: Count = 5_000,
+    min_stake: float = MIN_STAKE,
+) -> list[Sample]:
+    """Prompts of the last hours and the replies that were scored `min_score` or better.
+
+    run_rows: the most history rows that are taken from one run.
+    """
+    authors = Authors(context, NETUID, min_stake)
+    found: dict[Sample, None] = {}
+    for row in signed_rows(context, PROJECT, authors, ("hotkey", "signature"), max_age_hours, run_rows):
+        for prompt, reply, score in _replies(row):
+            if not prompt or not reply:
+                context.drop("replies or prompts without text")
+            elif not score >= min_score:  # so that NaN is low
+                context.drop("replies with a low score")
+            elif unwanted(reply):
+                context.drop("replies that refuse or speak of themselves")
+            else:
+                found[ReferenceSample(prompt, reply)] = None
+    samples = list(found)
+    context.enough(samples, min_samples, PROJECT)
+    return context.generator.sample(samples, min(len(samples), max_samples))
+
+
+def unwanted(reply: str) -> bool:
+    """Whether a reply refuses, or speaks of itself as an AI model."""
+    return bool(_UNWANTED.search(reply.replace("\u2019", "'")))
+
+
+def _replies(row: Mapping[str, Any]) -> Iterator[tuple[str, str, float]]:
+    if row.get("modality") != "text":
+        return
+    uids = sorted(int(match[1]) for key in row if (match := _PROMPT.fullmatch(key)))
+    for uid in uids:
+        prompt, reply, score = (row.get(f"{key}.{uid}") for key in ("prompts", "responses", "scores"))
+        if isinstance(prompt, str) and isinstance(reply, str) and isinstance(score, int | float):
+            yield prompt.strip(), reply.strip(), float(score)

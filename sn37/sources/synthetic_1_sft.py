@@ -1,0 +1,81 @@
+"""Reasoning over mathematics and code: hub dataset PrimeIntellect/SYNTHETIC-1-SFT-Data (protocol, section 5)."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from sn37.sample import ReferenceSample, Sample
+from sn37.sources.base import Context, Count, source
+from sn37.sources.pages import page_indices
+
+__all__ = ["SYSTEM_PROMPT", "answer_end", "synthetic_1_sft"]
+
+REPO = "PrimeIntellect/SYNTHETIC-1-SFT-Data"
+COLUMNS = ("response_id", "problem_id", "task_type", "score", "messages")
+
+SYSTEM_PROMPT = (
+    "You are a careful problem solver. First reason step by step inside <think> and </think> tags; "
+    "then give the final answer in the form the question asks for."
+)
+
+_BOXED = "\\boxed{"
+_OUTPUT = re.compile(r'\{\s*"output"\s*:\s*"(?:[^"\\]|\\.)*"\s*\}', re.DOTALL)
+
+
+@source("synthetic_1_sft")
+def synthetic_1_sft(
+    context: Context,
+    *,
+    rows: Count = 150,
+    page_rows: Count = 50,
+    max_samples: Count = 120,
+    min_samples: Count = 40,
+    config: str = "default",
+    split: str = "train",
+) -> list[Sample]:
+    """Questions, and the trace up to and with the answer as reference; `rows` are read, `max_samples` kept."""
+    total = context.datasets.num_rows(REPO, config, split)
+    indices = page_indices(context.generator, total, rows, page_rows, REPO)
+    samples: list[Sample] = []
+    for row in context.datasets.rows(REPO, config, split, indices, COLUMNS):
+        sample = _sample(row, context)
+        if sample is not None and len(samples) < max_samples:
+            samples.append(sample)
+    context.enough(samples, min_samples, REPO)
+    return samples
+
+
+def _sample(row: dict[str, Any], context: Context) -> Sample | None:
+    task_type = row["task_type"]
+    if task_type not in ("verifiable_math", "code_output_prediction"):
+        context.drop("rows of another task type")
+        return None
+    question, reply = exchange(row["messages"])
+    end = answer_end(reply, task_type)
+    if not question or end is None:
+        context.drop("rows without a question and an answer")
+        return None
+    return ReferenceSample(question, reply[:end], SYSTEM_PROMPT)
+
+
+def exchange(messages: Any) -> tuple[str, str]:
+    """The user's message and the assistant's, of exactly these two; ("", "") of anything else."""
+    match messages:
+        case [{"role": "user", "content": str(question)}, {"role": "assistant", "content": str(reply)}]:
+            return question.strip(), reply.strip()
+    return "", ""
+
+
+def answer_end(reply: str, task_type: str) -> int | None:
+    """Where the reply's last answer ends: `\\boxed{...}` or `{"output": "..."}`; None without one."""
+    if task_type == "code_output_prediction":
+        ends = [match.end() for match in _OUTPUT.finditer(reply)]
+        return ends[-1] if ends else None
+    start = reply.rfind(_BOXED)
+    depth = 0
+    for position in range(start + len(_BOXED) - 1, len(reply)) if start >= 0 else ():
+        depth += {"{": 1, "}": -1}.get(reply[position], 0)
+        if depth == 0:
+            return position + 1
+    return None
