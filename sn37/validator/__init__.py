@@ -1,1 +1,36 @@
-"""Epoch, contenders, records, the wandb mirror."""
+"""The validator: an epoch as a composition of plain functions over records.
+
+    plan -> fetch -> evaluate -> decide -> publish
+
+One cell each in `notebooks/validator_epoch.ipynb`. Decisions are pure functions of records; input and
+output happen at the edges.
+"""
+
+from __future__ import annotations
+
+from sn37.validator.connect import connect
+from sn37.validator.decide import Decision, decide
+from sn37.validator.evaluate import Results, evaluate
+from sn37.validator.fetch import Fetched, fetch
+from sn37.validator.plan import Plan, plan
+from sn37.validator.publish import Publication, publish, write_result
+from sn37.validator.records import Epoch, Records
+from sn37.validator.settings import Settings
+
+__all__ = [
+    "Decision",
+    "Epoch",
+    "Fetched",
+    "Plan",
+    "Publication",
+    "Records",
+    "Results",
+    "Settings",
+    "connect",
+    "decide",
+    "evaluate",
+    "fetch",
+    "plan",
+    "publish",
+    "write_result",
+]

@@ -1,0 +1,70 @@
+"""The `sn37` command: one clear sentence and exit code 2 for whatever the user can mend."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+
+import typer
+
+from sn37 import __version__
+from sn37.commands import competitions, demo, devnet, run
+from sn37.errors import ConfigError, Sn37Error
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="sn37",
+    help="Finetuning competitions on Bittensor (subnet 37): validate them with notebooks, replay and explain them.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("demo")(demo.demo)
+app.command("run")(run.run)
+app.command("init")(run.init)
+app.add_typer(competitions.app, name="competitions")
+app.add_typer(devnet.app, name="devnet")
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"sn37 {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error."),
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Show the version."),
+) -> None:
+    if debug:
+        os.environ["SN37_DEBUG"] = "1"
+
+
+def main() -> None:
+    """Run the command line; an error becomes one sentence on standard error and exit code 2."""
+    try:
+        app()
+    except Sn37Error as error:
+        _fail(error, f"{error}", 2)
+    except OSError as error:
+        _fail(error, _sentence(error), 2)
+    except KeyboardInterrupt:
+        _fail(None, "stopped", 130)
+
+
+def _sentence(error: OSError) -> str:
+    if error.errno == errno.ENOSPC:
+        return f"no space left on the disk of {error.filename or 'the working folder'}; free some and run it again"
+    return f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}"
+
+
+def _fail(error: BaseException | None, sentence: str, code: int) -> None:
+    if error is not None and os.environ.get("SN37_DEBUG"):
+        raise error
+    fault = isinstance(error, Sn37Error) and not isinstance(error, ConfigError)
+    print(f"sn37: {error.owner + ' fault' if fault else 'error'}: {sentence}", file=sys.stderr)
+    sys.exit(code)

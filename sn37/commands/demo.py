@@ -1,0 +1,171 @@
+"""`sn37 demo`: the whole subnet on this machine, small and real."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from sn37.errors import ConfigError, EvaluatorFault
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from sn37.devnet.world import World
+    from sn37.validator.records import Epoch, Records
+
+__all__ = ["demo"]
+
+MARK = ".sn37-demo"
+
+
+def demo(
+    root: Path = typer.Option(Path("out/demo"), help="Where the world and the records are kept."),
+    epochs: int = typer.Option(3, min=1, max=20, help="Epochs of each validator."),
+) -> None:
+    """Two validators judge seven miners on an embedded chain and hub; takes about two minutes.
+
+    Three miners trained honestly for different times; the others copy, hide a pickle, publish other
+    files than they committed to, or come too late. Everything goes through the real clients.
+    """
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    started = time.monotonic()
+    root = _fresh(root)
+    from sn37.devnet.world import World
+
+    with World.create(root / "world", tell=lambda text: console.print(f"  {text}")) as world:
+        _introduce(console, world)
+        for number in range(1, epochs + 1):
+            sync_block = world.next_epoch()
+            with _timed(console, f"epoch {number}, sync block {sync_block}: both validators at work"):
+                _run_validators(world, root)
+            _show_epoch(console, world, root, sync_block, first=number == 1)
+        world.advance_to_consensus()
+        _show_outcome(console, world, root)
+    console.print(f"\n[bold]done[/] in {time.monotonic() - started:.0f} s")
+
+
+def _fresh(root: Path) -> Path:
+    root = root.absolute()
+    if root.exists() and any(root.iterdir()):
+        if not (root / MARK).exists():
+            raise ConfigError(f"{root} is not empty and no earlier demo; choose another folder with --root")
+        shutil.rmtree(root)
+    root.mkdir(parents=True, exist_ok=True)
+    (root / MARK).touch()
+    return root
+
+
+@contextmanager
+def _timed(console: Console, text: str) -> Iterator[None]:
+    started = time.monotonic()
+    with console.status(text):
+        yield
+    console.print(f"\n[bold]{text.partition(':')[0]}[/] ({time.monotonic() - started:.0f} s)")
+
+
+def _introduce(console: Console, world: World) -> None:
+    from rich.table import Table
+
+    table = Table("uid", "miner", "what it did", title="the miners", title_justify="left")
+    for miner in world.miners:
+        table.add_row(str(miner.uid), miner.name, miner.story)
+    console.print(table)
+
+
+def _run_validators(world: World, root: Path) -> None:
+    """Both validators at once, each as its owner would start it: `sn37 run <pipeline file>`."""
+    running = []
+    for validator in world.validators:
+        home = root / validator.name
+        pipeline = world.write_pipeline(validator, home)
+        log = (home / "log.txt").open("ab")
+        command = [sys.executable, "-m", "sn37", "run", str(pipeline)]
+        running.append((home, subprocess.Popen(command, cwd=home, stdout=log, stderr=subprocess.STDOUT)))
+        log.close()
+    try:
+        failed = [home for home, process in running if process.wait() != 0]
+    finally:
+        for _, process in running:
+            process.terminate()
+    if failed:
+        last = (failed[0] / "log.txt").read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
+        raise EvaluatorFault(f"{failed[0].name} stopped: {' '.join(last)}; see {failed[0] / 'log.txt'}")
+
+
+def _epochs(world: World, root: Path, sync_block: int) -> list[tuple[str, Epoch]]:
+    return [
+        (validator.name, _records(root, validator.name).epoch(world.competition.id, sync_block))
+        for validator in world.validators
+    ]
+
+
+def _records(root: Path, name: str) -> Records:
+    from sn37.validator.records import Records
+
+    return Records(root / name / "validator" / "records")
+
+
+def _show_epoch(console: Console, world: World, root: Path, sync_block: int, *, first: bool) -> None:
+    from rich.table import Table
+
+    both = _epochs(world, root, sync_block)
+    epoch = both[0][1]
+    digests = [{task: data["digest"] for task, data in e.manifest["data"].items()} for _, e in both]
+    scores = [{s["hotkey"]: s["score"] for s in e.decision["scores"]} for _, e in both]
+    for task, digest in digests[0].items():
+        others = all(d[task] == digest for d in digests)
+        console.print(f"  samples of {task:16} {digest[:16]}  {'the same for both' if others else 'DIFFERENT'}")
+    console.print(f"  scores {'equal to the last digit' if scores[0] == scores[1] else 'DIFFER between validators'}")
+    if first:
+        for entry in epoch.manifest["submissions"]:
+            if not entry["evaluate"]:
+                console.print(f"  [yellow]not evaluated[/] uid {entry['uid']}: {entry['why']}")
+    tasks = [task.name for task in world.competition.tasks]
+    table = Table("uid", "miner", "loss", "win rate", *tasks, "fault", title="leaderboard (lower is better)")
+    for entry in epoch.decision["scores"]:
+        table.add_row(*_row(world, epoch, entry, tasks))
+    console.print(table)
+
+
+def _row(world: World, epoch: Epoch, entry: Mapping[str, Any], tasks: list[str]) -> list[str]:
+    hotkey = entry["hotkey"]
+    rate = epoch.decision["win_rate"].get(hotkey)
+    crown = " *" if hotkey == epoch.decision["winner"] else ""
+    return [
+        str(entry["uid"]) + crown,
+        next((miner.name for miner in world.miners if miner.hotkey == hotkey), "?"),
+        "-" if entry["score"] is None else f"{entry['score']:.4f}",
+        f"{rate:.0%}" if rate is not None else ("-" if entry["score"] is None else "not in the field"),
+        *(f"{entry['raw'][task]:.3f}" if task in entry["raw"] else "-" for task in tasks),
+        entry["fault"]["reason"] if entry["fault"] else "",
+    ]
+
+
+def _show_outcome(console: Console, world: World, root: Path) -> None:
+    from rich.table import Table
+
+    metagraph = world.metagraph()
+    names = {miner.hotkey: miner.name for miner in world.miners}
+    weights = {name: e.read("published.json")["weights"] for name, e in _epochs(world, root, world.sync_block)}
+    table = Table("uid", "miner", *(f"weight by {name}" for name in weights), "incentive", title="on the chain")
+    for neuron in metagraph.neurons:
+        if neuron.hotkey in names:
+            shares = [f"{w.get(neuron.hotkey, 0.0):.3f}" for w in weights.values()]
+            table.add_row(str(neuron.uid), names[neuron.hotkey], *shares, f"{neuron.incentive:.3f}")
+    console.print(table)
+    for validator in world.validators:
+        neuron = next(n for n in metagraph.neurons if n.hotkey == validator.hotkey)
+        console.print(f"  {validator.name}: validator trust {neuron.validator_trust:.3f}")
+    for name, epoch in _epochs(world, root, world.sync_block):
+        console.print(f"  {name}: executed notebook {epoch.folder / 'epoch.ipynb'}", soft_wrap=True)
+        console.print(f"  {name}: report            {epoch.folder / 'report.html'}", soft_wrap=True)

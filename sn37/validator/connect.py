@@ -1,0 +1,29 @@
+"""Opens the two outside worlds of a validator, the chain and the hub, from its settings."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sn37.validator.settings import Settings
+
+if TYPE_CHECKING:
+    from sn37.chain import Subnet
+    from sn37.hub import Hub
+
+__all__ = ["connect"]
+
+
+def connect(settings: Settings) -> tuple[Subnet, Hub]:
+    """The subnet, with the validator's wallet, and the hub. Raises ConfigError, ChainFault.
+
+    A hub token, needed for private or gated data only, is taken from the environment variable HF_TOKEN.
+    """
+    from sn37.chain import Subnet, open_wallet
+    from sn37.hub import Hub
+
+    wallet = open_wallet(settings.wallet, settings.hotkey, str(Path(settings.wallet_path).expanduser()))
+    subnet = Subnet(settings.network, settings.netuid, wallet=wallet)
+    hub = Hub(settings.hub, os.environ.get("HF_TOKEN"), cache=settings.root / "cache" / "models")
+    return subnet, hub

@@ -1,0 +1,98 @@
+"""A validator's settings: what the parameters cell of its notebook says, checked when made.
+
+No secret is among them: a hub token comes from the environment variable HF_TOKEN, a wallet by its name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sn37.clock import Clock
+from sn37.errors import ConfigError
+from sn37.incentive import ALPHA, MIN_SHARE
+from sn37.schedule import PUBLIC
+from sn37.validator.contenders import Limits
+
+__all__ = ["Figures", "Settings"]
+
+
+@dataclass(frozen=True)
+class Figures:
+    """The shared figures of the protocol, section 1, that an own subnet may change.
+
+    large_stake: TAO from which another validator's weights are looked at; top_share: the share of its
+    weights that makes a miner "top" for it; refresh_blocks: blocks after which unchanged weights are
+    set again (an hour).
+    """
+
+    alpha: float = ALPHA
+    min_share: float = MIN_SHARE
+    large_stake: float = 100_000.0
+    top_share: float = 0.01
+    refresh_blocks: int = 300
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Who validates, where, and what.
+
+    network: a network's name or URL; hub: the hub's address, None for the public one; root: folder of
+    the records and caches; funding: shares over `public`, public names, competition files and
+    `repo@commit`; competition: a name or id, None to take turns by sync block; sync_block: None for
+    the newest; device: `auto`, `cpu` or `cuda`; workers: processes at once, 0 to choose; control: folder
+    of a known-good model that decides who is at fault when a worker dies; wandb: `offline`, `online` or `off`.
+    """
+
+    network: str = "finney"
+    netuid: int = 37
+    wallet: str = "default"
+    hotkey: str = "default"
+    wallet_path: str = "~/.bittensor/wallets"
+    hub: str | None = None
+    root: Path = Path("validator")
+    funding: Mapping[str, float] = field(default_factory=lambda: {PUBLIC: 1.0})
+    competition: str | int | None = None
+    sync_block: int | None = None
+    clock: Clock = Clock()
+    limits: Limits = Limits()
+    figures: Figures = Figures()
+    device: str = "auto"
+    executor: str = "local"
+    workers: int = 0
+    control: Path | None = None
+    wandb: str = "offline"
+    wandb_project: str = "finetuning-validators"
+    tasks: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _choose("device", self.device, ("auto", "cpu", "cuda"))
+        _choose("wandb", self.wandb, ("offline", "online", "off"))
+        if self.workers < 0:
+            raise ConfigError(f"workers is {self.workers}; expected 0 (choose) or more")
+        if self.control is not None and not self.control.is_dir():
+            raise ConfigError(f"control is {self.control}; expected the folder of a known-good model")
+
+    @classmethod
+    def of(cls, **parameters: Any) -> Settings:
+        """Settings from notebook parameters: plain values, "" for None. Raises ConfigError on a wrong one."""
+        values = {name: None if value == "" else value for name, value in parameters.items()}
+        clock = Clock(values.pop("genesis", Clock.genesis), values.pop("cadence", Clock.cadence))
+        unknown = set(values) - set(cls.__dataclass_fields__)
+        if unknown:
+            raise ConfigError(f"unknown settings {', '.join(sorted(unknown))}")
+        for name in ("root", "control"):
+            if values.get(name) is not None:
+                values[name] = Path(values[name]).expanduser().absolute()
+        values["tasks"] = tuple(values.get("tasks") or ())
+        try:
+            return cls(clock=clock, **values)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"settings: {error}") from error
+
+
+def _choose(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ConfigError(f"{name} is {value!r}; expected one of {', '.join(choices)}")
