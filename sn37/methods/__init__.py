@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
-from sn37.methods.base import METHODS, Method, MethodResult, Tokenizer, method
+import pkgutil
+from importlib import import_module
 
-__all__ = ["METHODS", "Method", "MethodResult", "Tokenizer", "method"]
+from sn37.methods.base import METHODS, Method, MethodResult, Row, Tokenizer, TokenizerFault, TwoSteps, method
+
+__all__ = ["METHODS", "Method", "MethodResult", "Row", "Tokenizer", "TokenizerFault", "TwoSteps", "method"]
+
+# A new method is a new file here, and nothing else: importing it registers it.
+for _module in pkgutil.iter_modules(__path__):
+    import_module(f"{__name__}.{_module.name}")
