@@ -1,0 +1,115 @@
+"""What the chain answers, as plain values: neurons, a metagraph, what became of a set of weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from html import escape
+from typing import Literal
+
+__all__ = ["Metagraph", "Neuron", "WeightsResult"]
+
+
+@dataclass(frozen=True)
+class Neuron:
+    """One uid of a subnet. stake in TAO; incentive, trust and validator_trust in [0, 1], higher is better.
+
+    last_update: the block of its last weights (0: never).
+    """
+
+    uid: int
+    hotkey: str
+    coldkey: str
+    stake: float
+    validator_permit: bool
+    incentive: float
+    trust: float
+    validator_trust: float
+    last_update: int
+
+
+@dataclass(frozen=True)
+class Metagraph:
+    """All neurons of a subnet at one block, in the order of their uids."""
+
+    netuid: int
+    block: int
+    neurons: tuple[Neuron, ...]
+
+    @cached_property
+    def _by_hotkey(self) -> Mapping[str, Neuron]:
+        return {neuron.hotkey: neuron for neuron in self.neurons}
+
+    @property
+    def hotkeys(self) -> tuple[str, ...]:
+        """The hotkeys, in the order of their uids."""
+        return tuple(neuron.hotkey for neuron in self.neurons)
+
+    def uid_of(self, hotkey: str) -> int | None:
+        """The uid the hotkey holds, or None when it is not registered."""
+        neuron = self._by_hotkey.get(hotkey)
+        return None if neuron is None else neuron.uid
+
+    def neuron(self, hotkey: str) -> Neuron | None:
+        """The hotkey's neuron, or None when it is not registered."""
+        return self._by_hotkey.get(hotkey)
+
+    def trusted(self, min_stake: float) -> frozenset[str]:
+        """The hotkeys with a validator permit and at least `min_stake` TAO."""
+        return frozenset(n.hotkey for n in self.neurons if n.validator_permit and n.stake >= min_stake)
+
+    def __repr__(self) -> str:
+        return f"Metagraph(netuid={self.netuid}, block={self.block}, neurons={len(self.neurons)})"
+
+    def _repr_html_(self) -> str:
+        head = "".join(
+            f"<th>{name}</th>"
+            for name in (
+                "uid",
+                "hotkey",
+                "stake (TAO)",
+                "permit",
+                "incentive",
+                "trust",
+                "validator trust",
+                "weights set at block",
+            )
+        )
+        body = "".join(
+            f"<tr><td>{n.uid}</td><td><code>{escape(n.hotkey)}</code></td><td>{n.stake:,.1f}</td>"
+            f"<td>{'yes' if n.validator_permit else ''}</td><td>{n.incentive:.4f}</td><td>{n.trust:.4f}</td>"
+            f"<td>{n.validator_trust:.4f}</td><td>{n.last_update or ''}</td></tr>"
+            for n in self.neurons
+        )
+        caption = f"Subnet {self.netuid} at block {self.block}: {len(self.neurons)} neurons"
+        return f"<table><caption>{caption}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+@dataclass(frozen=True)
+class WeightsResult:
+    """What became of a set of weights.
+
+    outcome: "set": they are in force; "committed": sealed, in force once the chain reveals them;
+    "too soon": the chain's rate limit, not an error: nothing was sent, try again at `next_block`.
+    block: where they were included. dropped: hotkeys left out because they are not registered.
+    """
+
+    outcome: Literal["set", "committed", "too soon"]
+    block: int | None = None
+    next_block: int | None = None
+    reveal_round: int | None = None
+    dropped: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return self.outcome != "too soon"
+
+    def __str__(self) -> str:
+        match self.outcome:
+            case "set":
+                text = f"weights set at block {self.block}"
+            case "committed":
+                text = f"weights committed at block {self.block}, revealed at drand round {self.reveal_round}"
+            case _:
+                text = f"too soon for new weights; possible from block {self.next_block}"
+        return f"{text} ({len(self.dropped)} unregistered hotkeys left out)" if self.dropped else text

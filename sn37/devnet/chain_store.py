@@ -1,0 +1,169 @@
+"""The embedded chain's memory: one SQLite file of blocks and versioned rows.
+
+Every row carries the block it began to hold at, so the state at any block can be read again. Several
+processes and threads share the file: each thread has its own connection, writes are `BEGIN IMMEDIATE`
+transactions, a process that is killed in one leaves nothing of it. Knows nothing of what the rows
+mean, nor of bittensor. It does not protect against a person who edits the file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sqlite3
+import threading
+import weakref
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+from sn37.errors import ConfigError
+
+__all__ = ["Store", "next_hash"]
+
+_SCHEMA = """
+CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE blocks (number INTEGER PRIMARY KEY, hash TEXT NOT NULL UNIQUE);
+CREATE TABLE subnets (netuid INTEGER PRIMARY KEY, name TEXT NOT NULL, rules TEXT NOT NULL);
+CREATE TABLE neurons (
+    netuid INTEGER, uid INTEGER, block INTEGER, hotkey TEXT NOT NULL, coldkey TEXT NOT NULL,
+    stake INTEGER NOT NULL, permit INTEGER NOT NULL, registered INTEGER NOT NULL, last_update INTEGER NOT NULL,
+    rank INTEGER NOT NULL, trust INTEGER NOT NULL, consensus INTEGER NOT NULL, incentive INTEGER NOT NULL,
+    validator_trust INTEGER NOT NULL, dividends INTEGER NOT NULL, PRIMARY KEY (netuid, uid, block)
+) WITHOUT ROWID;
+CREATE TABLE commitments (
+    netuid INTEGER, hotkey TEXT, block INTEGER, fields TEXT NOT NULL, bytes INTEGER NOT NULL,
+    PRIMARY KEY (netuid, hotkey, block)
+) WITHOUT ROWID;
+CREATE TABLE weights (netuid INTEGER, uid INTEGER, block INTEGER, row TEXT NOT NULL, PRIMARY KEY (netuid, uid, block))
+WITHOUT ROWID;
+CREATE TABLE sealed (
+    netuid INTEGER, hotkey TEXT, block INTEGER, ciphertext BLOB NOT NULL, round INTEGER NOT NULL, opened INTEGER,
+    PRIMARY KEY (netuid, hotkey, block)
+) WITHOUT ROWID;
+CREATE TABLE nonces (address TEXT PRIMARY KEY, next INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE extrinsics (
+    block INTEGER, position INTEGER, address TEXT NOT NULL, call TEXT NOT NULL, signature TEXT NOT NULL,
+    PRIMARY KEY (block, position)
+) WITHOUT ROWID;
+"""
+
+_BUSY_TIMEOUT_S = 60.0
+
+
+def next_hash(seed: str, parent: str, number: int) -> str:
+    """The hash of block `number`: SHA-256 over the chain's seed, the parent's hash and the number.
+
+    It does not depend on what the block holds, so a world built again has the same hashes.
+    """
+    return "0x" + hashlib.sha256(f"{seed}:{parent}:{number}".encode()).hexdigest()
+
+
+class Store:
+    """One chain's file. Rows are plain; `sqlite3.Row` gives them by name."""
+
+    def __init__(self, path: Path) -> None:
+        if not path.is_file():
+            raise ConfigError(f"there is no chain at {path}; expected the file of a chain made with Chain.create")
+        self.path = path
+        self._local = threading.local()
+        self._open: list[sqlite3.Connection] = []
+        self._finalizer = weakref.finalize(self, _close_all, self._open)
+
+    @classmethod
+    def create(cls, path: Path, meta: dict[str, Any], start_block: int, parent: str) -> Store:
+        """A new file holding one block; it appears whole or not at all. ConfigError when `path` exists."""
+        if path.exists():
+            raise ConfigError(f"{path} exists already; expected a new path for the chain's file")
+        aside = path.with_name(f".{path.name}.{os.getpid()}.new")
+        aside.unlink(missing_ok=True)
+        with closing(sqlite3.connect(aside)) as database, database:
+            database.executescript(_SCHEMA)
+            database.executemany("INSERT INTO meta VALUES (?, ?)", [(k, json.dumps(v)) for k, v in meta.items()])
+            first = next_hash(str(meta["seed"]), parent, start_block)
+            database.executemany("INSERT INTO blocks VALUES (?, ?)", [(start_block - 1, parent), (start_block, first)])
+        aside.replace(path)
+        return cls(path)
+
+    @property
+    def connection(self) -> sqlite3.Connection:
+        """This thread's connection (a forked child gets its own)."""
+        mine = getattr(self._local, "connection", None)
+        if mine is None or self._local.pid != os.getpid():
+            mine = sqlite3.connect(
+                self.path, timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False, cached_statements=256
+            )
+            mine.row_factory = sqlite3.Row
+            mine.execute("PRAGMA journal_mode=WAL")
+            mine.execute("PRAGMA synchronous=NORMAL")
+            self._local.connection, self._local.pid = mine, os.getpid()
+            self._open.append(mine)
+        return mine
+
+    def close(self) -> None:
+        """Close every thread's connection; a later use opens again."""
+        self._local = threading.local()
+        _close_all(self._open)
+
+    @contextmanager
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """A write transaction: nobody else writes meanwhile; all of it holds, or nothing."""
+        connection = self.connection
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield connection
+        except BaseException:
+            connection.execute("ROLLBACK")
+            raise
+        connection.execute("COMMIT")
+
+    def rows(self, sql: str, *values: Any) -> list[sqlite3.Row]:
+        """All rows of a query."""
+        return self.connection.execute(sql, values).fetchall()
+
+    def one(self, sql: str, *values: Any) -> sqlite3.Row | None:
+        """The first row of a query, or None."""
+        row: sqlite3.Row | None = self.connection.execute(sql, values).fetchone()
+        return row
+
+    def meta(self, name: str) -> Any:
+        """A setting of the chain, as JSON data; None when it was never set."""
+        row = self.one("SELECT value FROM meta WHERE name = ?", name)
+        return None if row is None else json.loads(row["value"])
+
+    def set_meta(self, **values: Any) -> None:
+        """Change settings; call it inside `writing` when it must hold together with other changes."""
+        pairs = [(name, json.dumps(value)) for name, value in values.items()]
+        self.connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", pairs)
+
+    def head(self) -> int:
+        """The number of the newest sealed block."""
+        row = self.one("SELECT MAX(number) AS number FROM blocks")
+        return int(row["number"]) if row else 0
+
+    def hash_of(self, number: int) -> str | None:
+        """The hash of a block, or None where the chain has no such block."""
+        row = self.one("SELECT hash FROM blocks WHERE number = ?", number)
+        return None if row is None else str(row["hash"])
+
+    def number_of(self, block_hash: str) -> int | None:
+        """The number of the block with that hash, or None."""
+        row = self.one("SELECT number FROM blocks WHERE hash = ?", block_hash)
+        return None if row is None else int(row["number"])
+
+    def seal(self, last: int, seed: str) -> None:
+        """Add the blocks after the head up to `last`; only inside `writing`."""
+        head = self.head()
+        parent = self.hash_of(head) or ""
+        fresh = []
+        for number in range(head + 1, last + 1):
+            parent = next_hash(seed, parent, number)
+            fresh.append((number, parent))
+        self.connection.executemany("INSERT INTO blocks VALUES (?, ?)", fresh)
+
+
+def _close_all(connections: list[sqlite3.Connection]) -> None:
+    while connections:
+        connections.pop().close()
