@@ -8,11 +8,15 @@ whether the model or the evaluator is at fault.
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
 import math
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +25,9 @@ from sn37.engine.executors import Executor, Limits, OnProgress, Outcome
 from sn37.engine.isolation import WorkerDied
 from sn37.engine.model import modules
 from sn37.errors import ConfigError, EvaluatorFault, ModelFault, Sn37Error
-from sn37.methods import METHODS
+from sn37.methods import METHODS, TokenizerFault
 from sn37.sample import Sample, from_record, to_record
+from sn37.submission import file_digest
 
 __all__ = ["control_model", "evaluate", "evaluate_all", "fault_of", "payload_of", "preloaded"]
 
@@ -68,9 +73,9 @@ def payload_of(
 def evaluate(payload: Mapping[str, Any], report: Report | None = None) -> dict[str, Any]:
     """Inspect the model, run every task on it, and say what came out; in a worker process.
 
-    payload: as `payload_of` makes it; `device` (default "cpu"), `dtype` (default: the competition's) and `threads` may be
-    added. Returns {"tasks": {name: {"score", "values", "details", "note", "seconds", "tokens"}}, "parameters",
-    "device", "dtype", "engine", "load_s", "memory_bytes"}. Raises ModelFault with the reason.
+    payload: as `payload_of` makes it; `device` (default "cpu"), `dtype` (default: the competition's) and `threads`
+    may be added. Returns {"tasks": {name: {"score", "values", "details", "note", "samples", "seconds", "tokens"}},
+    "parameters", "device", "dtype", "engine", "load_s", "memory_bytes"}. Raises ModelFault with the reason.
     """
     import torch
 
@@ -86,7 +91,12 @@ def evaluate(payload: Mapping[str, Any], report: Report | None = None) -> dict[s
     tokenizer, model = _load(payload, constraints, device, dtype)
     load_s = time.perf_counter() - began
     engine = _engine(str(payload.get("engine", "reference")), model, constraints, payload.get("evaluation", {}))
-    tasks = {task["name"]: _run_task(task, tokenizer, engine, tell) for task in payload["tasks"]}
+    try:
+        tasks = {task["name"]: _run_task(task, tokenizer, engine, tell) for task in payload["tasks"]}
+    except TokenizerFault as error:
+        if payload["tokenizer"] is None:
+            raise ModelFault(str(error)) from error
+        raise EvaluatorFault(f"the competition's tokenizer: {error}") from error
     return {
         "tasks": tasks,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
@@ -153,6 +163,7 @@ def _run_task(task: Mapping[str, Any], tokenizer: Any, engine: Any, tell: Report
         "values": list(result.values),
         "details": [dict(detail) for detail in result.details],
         "note": result.note,
+        "samples": list(result.samples),
         "seconds": seconds,
         "tokens": done["tokens"],
     }
@@ -181,12 +192,13 @@ def evaluate_all(
     limits: Limits,
     *,
     control: Path,
+    tokenizer: Path | None = None,
     on_progress: OnProgress | None = None,
 ) -> Iterator[tuple[str, Outcome]]:
     """(key, result or error) for each model, in the order they finish; `payloads` is read lazily.
 
-    control: folder of a known-good small model (`control_model`), which is asked when a worker died. Errors have an owner: only ModelFault
-    costs a miner anything.
+    control: folder for known-good small models (`control_model`), one of which is asked when a worker died; tokenizer:
+    the competition's. Errors have an owner: only ModelFault costs a miner anything.
     """
     given: dict[str, Mapping[str, Any]] = {}
 
@@ -198,7 +210,7 @@ def evaluate_all(
     for key, outcome in executor.run(FUNCTION, remembered(), limits, on_progress):
         payload = given.pop(key)
         if isinstance(outcome, WorkerDied):
-            yield key, fault_of(outcome, lambda p=payload: _control_run(executor, p, limits, control))  # type: ignore[misc]
+            yield key, fault_of(outcome, partial(_control_run, executor, payload, limits, control, tokenizer))
         else:
             yield key, outcome
 
@@ -211,7 +223,9 @@ def fault_of(death: WorkerDied, control_run: Callable[[], Outcome]) -> Sn37Error
     return ModelFault(f"the evaluation failed while a control model's went well: {death}")
 
 
-def _control_run(executor: Executor, payload: Mapping[str, Any], limits: Limits, control: Path) -> Outcome:
+def _control_run(
+    executor: Executor, payload: Mapping[str, Any], limits: Limits, control: Path, tokenizer: Path | None
+) -> Outcome:
     """The same samples and tasks with the control model, which meets any constraints."""
     anything = {
         "architectures": ["LlamaForCausalLM"],
@@ -220,21 +234,25 @@ def _control_run(executor: Executor, payload: Mapping[str, Any], limits: Limits,
         "norm_soft": 1e9,
         "norm_hard": 1e9,
     }
-    changed = {"model": str(control), "constraints": {**payload["constraints"], **anything}}
+    changed = {"model": str(control_model(control, tokenizer)), "constraints": {**payload["constraints"], **anything}}
     return next(outcome for _, outcome in executor.run(FUNCTION, [("control", {**payload, **changed})], limits))
 
 
-def control_model(folder: Path, tokenizer: Path) -> Path:
-    """Make a known-good model in `folder`: a tiny Llama with fixed weights, and a copy of the tokenizer in `tokenizer`.
+def control_model(folder: Path, tokenizer: Path | None) -> Path:
+    """The known-good model for a tokenizer (None: one of bytes): a tiny Llama with fixed weights, good for any length.
 
-    Good for any sequence length. Returns the folder.
+    Kept in `folder` under the tokenizer's digest and made where it is missing. Returns its own folder.
     """
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from sn37.engine.tokenizer import load_tokenizer
+    from sn37.engine.tokenizer import byte_tokenizer, load_tokenizer
 
-    loaded = load_tokenizer(tokenizer)
+    name = "bytes" if tokenizer is None else file_digest(tokenizer / "tokenizer.json")
+    place = folder / hashlib.sha256(name.encode()).hexdigest()[:16]
+    if place.is_dir():
+        return place
+    loaded = byte_tokenizer() if tokenizer is None else load_tokenizer(tokenizer)
     config = LlamaConfig(
         vocab_size=1 + max(loaded.get_vocab().values()),
         hidden_size=16,
@@ -245,8 +263,12 @@ def control_model(folder: Path, tokenizer: Path) -> Path:
         bos_token_id=None,
         eos_token_id=None,
     )
-    with torch.random.fork_rng(devices=[]):
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder) as name, torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        LlamaForCausalLM(config).save_pretrained(folder)
-    loaded.save_pretrained(folder)
-    return folder
+        LlamaForCausalLM(config).save_pretrained(name)
+        loaded.save_pretrained(name)
+        with contextlib.suppress(OSError):  # another process was faster
+            Path(name).rename(place)
+            Path(name).mkdir()
+    return place

@@ -1,0 +1,97 @@
+"""Checks on a submission that need its weights. Protocol, section 7, from the architecture on.
+
+The order is the protocol's; the first check that fails raises ModelFault with the reason kept with the
+submission. The checks that need no weights (bytes, file names, hash) are `sn37.hub`'s.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sn37.competition import Constraints
+from sn37.engine.model import load, read_config
+from sn37.errors import ModelFault
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+__all__ = ["check_norms", "check_parameters", "check_values", "check_vocabulary", "inspect", "linear_norms"]
+
+
+def inspect(folder: Path, constraints: Constraints, device: str = "cpu", dtype: str | None = None) -> PreTrainedModel:
+    """The model in `folder`, loaded and checked: architecture, parameter count, finite weights, norms.
+
+    dtype: the competition's own where None. The tokenizer's rules follow once it is loaded: `check_vocabulary`.
+    """
+    config = read_config(folder, constraints.architectures)
+    # Where positions are learned there is no way to read past the last one.
+    if config.architectures == ["BartForCausalLM"] and config.max_position_embeddings < constraints.sequence_length:
+        raise ModelFault(
+            f"the model has {config.max_position_embeddings} positions; "
+            f"the competition's sequences have {constraints.sequence_length} tokens"
+        )
+    model = load(folder, dtype or constraints.dtype, device, constraints.architectures)
+    check_parameters(model, constraints)
+    check_values(model)
+    check_norms(model, constraints)
+    return model
+
+
+def check_parameters(model: PreTrainedModel, constraints: Constraints) -> None:
+    """The number of parameters, tied ones counted once."""
+    count = sum(parameter.numel() for parameter in model.parameters())
+    if not constraints.min_parameters <= count <= constraints.max_parameters:
+        raise ModelFault(
+            f"{count:,} parameters; expected {constraints.min_parameters:,} to {constraints.max_parameters:,}"
+        )
+
+
+def check_values(model: PreTrainedModel) -> None:
+    """No weight and no buffer may be infinite or not a number."""
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if not tensor.is_floating_point() or not tensor.numel():
+            continue
+        # One pass without a copy; both ends are NaN as soon as one value is.
+        low, high = (float(end) for end in tensor.aminmax())
+        if not (math.isfinite(low) and math.isfinite(high)):
+            raise ModelFault(f"the weights {name!r} are not all finite")
+
+
+def linear_norms(model: PreTrainedModel) -> Iterator[tuple[str, float]]:
+    """(name, Frobenius norm) of every linear layer of attention and MLP; not of the embeddings or the head.
+
+    A fused layer (query, key and value in one) is one layer.
+    """
+    import torch
+
+    head: Any = model.get_output_embeddings()  # type: ignore[no-untyped-call]
+    for name, module in model.named_modules():
+        if isinstance(module, torch.nn.Linear) and module is not head:
+            yield name, float(torch.linalg.vector_norm(module.weight, dtype=torch.float32))
+
+
+def check_norms(model: PreTrainedModel, constraints: Constraints) -> None:
+    """None above `norm_hard`, at most the share `norm_soft_share` above `norm_soft`."""
+    norms = dict(linear_norms(model))
+    for name, norm in norms.items():
+        if not norm <= constraints.norm_hard:
+            raise ModelFault(f"the layer {name!r} has the norm {norm:.1f}; expected at most {constraints.norm_hard:g}")
+    above = sum(norm > constraints.norm_soft for norm in norms.values())
+    if above > constraints.norm_soft_share * len(norms):
+        raise ModelFault(
+            f"{above} of {len(norms)} layers have a norm above {constraints.norm_soft:g}; "
+            f"expected at most {constraints.norm_soft_share:.0%}"
+        )
+
+
+def check_vocabulary(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Every token of the tokenizer has its row in the embeddings and in the head."""
+    embeddings: Any = model.get_input_embeddings()
+    head: Any = model.get_output_embeddings()  # type: ignore[no-untyped-call]
+    rows = min(int(embeddings.weight.shape[0]), int(head.weight.shape[0]))
+    needed = 1 + max(tokenizer.get_vocab().values(), default=-1)
+    if needed > rows:
+        raise ModelFault(f"the tokenizer has {needed:,} tokens; the model knows {rows:,}")

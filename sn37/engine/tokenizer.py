@@ -1,0 +1,122 @@
+"""Load a tokenizer from a folder that a stranger filled: `tokenizer.json` and its settings, never code.
+
+Chat templates are text that transformers runs in a sandbox; a template that never ends is stopped by the
+worker's time limit.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sn37.errors import ModelFault
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+__all__ = ["byte_tokenizer", "load_tokenizer"]
+
+_MAX_TOKENIZER_BYTES = 64 << 20
+_MAX_SETTINGS_BYTES = 4 << 20
+_SETTINGS = frozenset(
+    (
+        "add_bos_token",
+        "add_eos_token",
+        "additional_special_tokens",
+        "bos_token",
+        "chat_template",
+        "clean_up_tokenization_spaces",
+        "cls_token",
+        "eos_token",
+        "extra_special_tokens",
+        "mask_token",
+        "model_max_length",
+        "pad_token",
+        "sep_token",
+        "unk_token",
+    )
+)
+
+
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """The tokenizer in `folder`, with its chat template. Raises ModelFault with the reason.
+
+    Only the fast tokenizer in `tokenizer.json` counts; of `tokenizer_config.json` only special tokens and the template.
+    """
+    from transformers import PreTrainedTokenizerFast
+
+    file = folder / "tokenizer.json"
+    if not file.is_file():
+        raise ModelFault("tokenizer.json is missing")
+    if file.stat().st_size > _MAX_TOKENIZER_BYTES:
+        raise ModelFault(f"tokenizer.json is larger than {_MAX_TOKENIZER_BYTES} bytes")
+    settings = _settings(folder)
+    try:
+        tokenizer: Any = PreTrainedTokenizerFast(tokenizer_file=str(file), **settings)  # type: ignore[no-untyped-call]
+        backend = tokenizer.backend_tokenizer
+        # How a text is cut off or filled up is the method's business, and chance has no place in it.
+        backend.no_truncation()
+        backend.no_padding()
+        if getattr(backend.model, "dropout", None):
+            backend.model.dropout = None
+    except (MemoryError, KeyboardInterrupt):
+        raise
+    except BaseException as error:  # a panic of the tokenizers' Rust core is no Exception
+        text = " ".join(str(error).split())[:300]
+        raise ModelFault(f"the tokenizer does not load: {text or type(error).__name__}") from error
+    return tokenizer  # type: ignore[no-any-return]
+
+
+def byte_tokenizer() -> PreTrainedTokenizerBase:
+    """A tokenizer that needs no file: a token per byte, and one for the end of a text."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    vocabulary = {"<|end|>": 0} | {byte: i for i, byte in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()), 1)}
+    backend = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<|end|>")  # type: ignore[no-untyped-call]
+
+
+def _settings(folder: Path) -> dict[str, object]:
+    """The allowed settings: special tokens as plain text, the template from its own file where there is one."""
+    settings: dict[str, object] = {}
+    for name in ("special_tokens_map.json", "tokenizer_config.json"):
+        data = _read(folder / name)
+        if data is None:
+            continue
+        try:
+            found = json.loads(data)
+        except (ValueError, RecursionError):
+            found = None
+        if not isinstance(found, dict):
+            raise ModelFault(f"{name} holds no JSON object")
+        settings |= {key: _plain(value) for key, value in found.items() if key in _SETTINGS and value is not None}
+    template = _read(folder / "chat_template.jinja")
+    if template is not None:
+        settings["chat_template"] = template
+    if not isinstance(settings.get("chat_template", ""), str | list):
+        raise ModelFault("the chat template is neither a text nor a list of named ones")
+    return settings
+
+
+def _plain(value: object) -> object:
+    """A special token's text, where it is written out as an object of text and options."""
+    if isinstance(value, dict) and isinstance(value.get("content"), str):
+        return value["content"]
+    return value
+
+
+def _read(path: Path) -> str | None:
+    if not path.is_file():
+        return None
+    with path.open("rb") as file:
+        raw = file.read(_MAX_SETTINGS_BYTES + 1)
+    if len(raw) > _MAX_SETTINGS_BYTES:
+        raise ModelFault(f"{path.name} is larger than {_MAX_SETTINGS_BYTES} bytes")
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        raise ModelFault(f"{path.name} is not UTF-8") from None
