@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import Any
 
 from sn37.sources.base import Context, Run
 
-__all__ = ["MIN_STAKE", "Authors", "signed_rows"]
+__all__ = ["MIN_STAKE", "Authors", "SignedRuns"]
 
 MIN_STAKE = 10_000.0
 """Stake from which a validator is trusted as an author of data (protocol, section 1)."""
@@ -30,38 +32,47 @@ class Authors:
             return ""
         return "of an under-staked validator" if hotkey in self._validators else "of no validator"
 
-    def run_fault(self, run: Run, hotkey_key: str, signature_key: str) -> str:
-        """Why a run is left out, "" where a trusted author signed its id."""
-        hotkey, signature = run.config.get(hotkey_key), run.config.get(signature_key)
-        if not (isinstance(hotkey, str) and isinstance(signature, str) and hotkey and signature):
-            return "runs unsigned"
-        if fault := self.fault(hotkey):
-            return f"runs {fault}"
-        return (
-            "" if self._context.verify(run.id, signature.removeprefix("0x"), hotkey) else "runs with a forged signature"
-        )
 
+@dataclass(frozen=True)
+class SignedRuns:
+    """Where a subnet's validators log to wandb, and how they sign.
 
-def signed_rows(
-    context: Context, project: str, authors: Authors, keys: tuple[str, str], max_age_hours: float, max_rows: int
-) -> Iterator[Mapping[str, Any]]:
-    """The history rows of the last hours before the sync block, of runs signed by trusted authors.
-
-    keys: the config keys of hotkey and signature; max_rows: the most rows taken from one run.
+    hotkey, signature: the config keys; the signature (hex) is over the run's id. config: what a run's
+    config must say besides.
     """
-    since = context.as_of - timedelta(hours=max_age_hours)
-    for run in context.runs(project, since, context.as_of):
-        if fault := authors.run_fault(run, *keys):
-            context.drop(fault)
-            continue
-        taken = 0
-        for row in run.history:
-            if taken == max_rows:
-                context.drop("runs cut short")
-                break
-            if _within(row.get("_timestamp"), since, context.as_of):
-                taken += 1
-                yield row
+
+    project: str
+    netuid: int
+    hotkey: str
+    signature: str
+    config: Mapping[str, str] = field(default_factory=dict)
+
+    def rows(
+        self, context: Context, *, min_stake: float, max_age_hours: float, run_rows: int
+    ) -> Iterator[Mapping[str, Any]]:
+        """The history rows of the last hours before the sync block, of runs signed by trusted authors.
+
+        run_rows: the most that are taken from one run.
+        """
+        since = context.as_of - timedelta(hours=max_age_hours)
+        authors = Authors(context, self.netuid, min_stake)
+        for run in context.runs(self.project, since, context.as_of):
+            if fault := self._fault(run, context, authors):
+                context.drop(f"runs {fault}")
+                continue
+            within = (row for row in run.history if _within(row.get("_timestamp"), since, context.as_of))
+            yield from islice(within, run_rows)
+
+    def _fault(self, run: Run, context: Context, authors: Authors) -> str:
+        if any(run.config.get(key) != value for key, value in self.config.items()):
+            return "of another type"
+        hotkey, signature = run.config.get(self.hotkey), run.config.get(self.signature)
+        if not (isinstance(hotkey, str) and isinstance(signature, str) and hotkey and signature):
+            return "without a signature"
+        if fault := authors.fault(hotkey):
+            return fault
+        verified = context.verify(run.id, signature.removeprefix("0x"), hotkey)
+        return "" if verified else "with a forged signature"
 
 
 def _within(timestamp: object, since: datetime, until: datetime) -> bool:

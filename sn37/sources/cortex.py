@@ -7,13 +7,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from sn37.sample import ReferenceSample, Sample
-from sn37.sources.authors import MIN_STAKE, Authors, signed_rows
+from sn37.sources.authors import MIN_STAKE, SignedRuns
 from sn37.sources.base import Context, Count, source
 
 __all__ = ["cortex", "unwanted"]
 
-PROJECT = "cortex-t/multi-modality"
-NETUID = 18
+RUNS = SignedRuns("cortex-t/multi-modality", 18, "hotkey", "signature", {"type": "validator"})
 
 _PROMPT = re.compile(r"prompts\.([0-9]{1,4})")
 _REFUSALS = (
@@ -53,9 +52,8 @@ def cortex(
 
     run_rows: the most history rows that are taken from one run.
     """
-    authors = Authors(context, NETUID, min_stake)
     found: dict[Sample, None] = {}
-    for row in signed_rows(context, PROJECT, authors, ("hotkey", "signature"), max_age_hours, run_rows):
+    for row in RUNS.rows(context, min_stake=min_stake, max_age_hours=max_age_hours, run_rows=run_rows):
         for prompt, reply, score in _replies(row):
             if not prompt or not reply:
                 context.drop("replies or prompts without text")
@@ -66,7 +64,7 @@ def cortex(
             else:
                 found[ReferenceSample(prompt, reply)] = None
     samples = list(found)
-    context.enough(samples, min_samples, PROJECT)
+    context.enough(samples, min_samples, RUNS.project)
     return context.generator.sample(samples, min(len(samples), max_samples))
 
 

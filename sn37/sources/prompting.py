@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from sn37.sample import ChoiceSample, Sample
-from sn37.sources.authors import MIN_STAKE, Authors, signed_rows
+from sn37.sources.authors import MIN_STAKE, SignedRuns
 from sn37.sources.base import Context, Count, source
 from sn37.sources.macrobench import CHOICES
 
 __all__ = ["prompting"]
 
-PROJECT = "macrocosmos/prompting-validators"
-NETUID = 1
+RUNS = SignedRuns("macrocosmos/prompting-validators", 1, "HOTKEY_SS58", "SIGNATURE")
 
 
 @source("prompting")
@@ -27,9 +26,8 @@ def prompting(
 
     run_rows: the most history rows that are taken from one run.
     """
-    authors = Authors(context, NETUID, min_stake)
     found: dict[Sample, None] = {}
-    for row in signed_rows(context, PROJECT, authors, ("HOTKEY_SS58", "SIGNATURE"), max_age_hours, run_rows):
+    for row in RUNS.rows(context, min_stake=min_stake, max_age_hours=max_age_hours, run_rows=run_rows):
         challenge, letter = row.get("challenge"), row.get("reference")
         if row.get("task") != "multi_choice":
             continue
@@ -38,5 +36,5 @@ def prompting(
         else:
             context.drop("rows without an answer from A to D")
     samples = list(found)
-    context.enough(samples, min_samples, PROJECT)
+    context.enough(samples, min_samples, RUNS.project)
     return context.generator.sample(samples, min(len(samples), max_samples))
