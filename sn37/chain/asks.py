@@ -14,7 +14,17 @@ if TYPE_CHECKING:
     from bittensor import Client
     from bittensor.snapshot import Snapshot
 
-__all__ = ["NoSuch", "at", "committed", "metagraph", "sealed", "submissions", "validator_weights", "weights_rate_limit"]
+__all__ = [
+    "NoSuch",
+    "at",
+    "committed",
+    "metagraph",
+    "newest",
+    "sealed",
+    "submissions",
+    "validator_weights",
+    "weights_rate_limit",
+]
 
 _RAO_PER_TAO = 10**9
 _U16 = 65_535
@@ -24,7 +34,7 @@ class NoSuch(LookupError):
     """The chain answered, but has no such block or subnet: asking again does not help."""
 
 
-async def at(client: Client, block: int | None) -> Snapshot:
+async def _at(client: Client, block: int | None) -> Snapshot:
     """A view of the chain at a block (the newest final one, when None).
 
     Raises NoSuch for a block the chain does not have: the SDK would read the head in its place.
@@ -36,11 +46,16 @@ async def at(client: Client, block: int | None) -> Snapshot:
     return await client.at(block)
 
 
+async def newest(client: Client, netuid: int) -> Metagraph:
+    """The neurons of a subnet at the newest block, final or not."""
+    return await metagraph(client, netuid, await client.block())
+
+
 async def metagraph(client: Client, netuid: int, block: int | None) -> Metagraph:
     """The neurons of a subnet."""
     from bittensor import storage
 
-    view = await at(client, block)
+    view = await _at(client, block)
     graph = await _graph(view, netuid)
     trust = list(await view.query(storage.SubtensorModule.ValidatorTrust, [netuid]) or [])
     neurons = tuple(
@@ -64,7 +79,7 @@ async def submissions(client: Client, netuid: int, block: int | None) -> tuple[S
     """The latest commitment of every registered hotkey, by uid."""
     from bittensor import storage
 
-    view = await at(client, block)
+    view = await _at(client, block)
     # The SDK's typed read decodes all commitments or none; here one odd record hides nobody else's.
     records = await view.query_map(storage.Commitments.CommitmentOf, [netuid])
     rows = await view.query_map(storage.SubtensorModule.Uids, [netuid])
@@ -86,18 +101,18 @@ async def committed(client: Client, netuid: int, hotkey: str) -> tuple[int, str]
 
 async def validator_weights(client: Client, netuid: int, block: int | None) -> dict[str, dict[str, float]]:
     """The weights in force, by hotkeys; what was meant for a uid's earlier holder is left out."""
-    view = await at(client, block)
+    view = await _at(client, block)
     graph = await _graph(view, netuid)
     neurons = {neuron.uid: neuron for neuron in graph.neurons}
     weights: dict[str, dict[str, float]] = {}
     for uid, row in (await view.weights.weights(netuid)).items():
         validator = neurons.get(uid)
-        if validator is None or validator.block_at_registration > validator.last_update:
+        if validator is None or validator.block_at_registration >= validator.last_update:
             continue
         meant = {
             neurons[target].hotkey: share
             for target, share in row.items()
-            if target in neurons and neurons[target].block_at_registration <= validator.last_update
+            if target in neurons and neurons[target].block_at_registration < validator.last_update
         }
         total = sum(meant.values())
         if total > 0:
@@ -140,4 +155,4 @@ def _submission(hotkey: str, uid: int, record: Any) -> Submission:
     try:
         return Submission.read(hotkey, uid, block, raw.decode())
     except UnicodeDecodeError:
-        return Submission(hotkey, uid, block, "", None, "malformed commitment: it is not UTF-8")
+        return Submission(hotkey, uid, block, f"0x{raw.hex()}", None, "malformed commitment: it is not UTF-8")

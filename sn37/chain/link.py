@@ -29,6 +29,9 @@ Ask = Callable[["Client"], Awaitable[T]]
 
 _CLOSE_TIMEOUT_S = 5.0
 
+_POOL_RACES = ("Dropped", "FinalityTimeout", "Future", "Retracted", "Stale", "Usurped")
+"""How the SDK names it when a node's pool lost a call: the same call may pass the next time."""
+
 
 class StatePruned(ChainFault):
     """The node no longer keeps the state of that block: only an archive node answers."""
@@ -74,10 +77,11 @@ class Link:
 
         The call may have arrived although its answer was lost: `ask` has to look first whether it did.
         """
-        from bittensor import BittensorError, RpcConnectionError
+        from bittensor import BittensorError, ChainError, RpcConnectionError
 
         def again(error: BaseException) -> bool:
-            return isinstance(error, RpcConnectionError) or not isinstance(error, BittensorError | NoSuch)
+            lost = isinstance(error, RpcConnectionError) or not isinstance(error, BittensorError | NoSuch)
+            return lost or (isinstance(error, ChainError) and error.name in _POOL_RACES)
 
         return self._attempt(operation, ask, 3 * self._timeout_s, again)
 
@@ -96,7 +100,7 @@ class Link:
         for attempt in range(1, self._attempts + 1):
             try:
                 return self._running().call(ask, timeout_s)
-            except ChainFault:
+            except (ChainFault, ConfigError):
                 raise
             except Exception as error:
                 self._drop()

@@ -180,34 +180,33 @@ class Subnet:
             raise ValueError("weights are finite, 0 or more, and not all 0")
         operation = f"setting the weights of subnet {self.netuid}"
         hotkey, signer = self.hotkey, self._signer()
-        mine = self.metagraph().neuron(hotkey)
-        if mine is None:
+        before = self._link.read(operation, lambda client: asks.newest(client, self.netuid)).neuron(hotkey)
+        if before is None:
             raise self._link.fault(operation, f"{hotkey} is not registered")
 
         async def ask(client: Client) -> WeightsResult:
-            from bittensor import SetWeights
+            from bittensor import ChainError, SetWeights
 
-            now = await asks.metagraph(client, self.netuid, await client.block())
+            now = await asks.newest(client, self.netuid)
             uids = {uid: weights[h] for h in sorted(weights) if (uid := now.uid_of(h)) is not None}
             dropped = tuple(sorted(set(weights) - set(now.hotkeys)))
-            last = me.last_update if (me := now.neuron(hotkey)) else mine.last_update
+            me = now.neuron(hotkey) or before
             sealed = await asks.sealed(client, self.netuid)
-            if last > mine.last_update:  # An earlier attempt arrived, only its answer was lost.
-                return WeightsResult("committed" if sealed else "set", last, dropped=dropped)
+            if me.last_update > before.last_update:  # An earlier attempt arrived, only its answer was lost.
+                return WeightsResult("committed" if sealed else "set", me.last_update, dropped=dropped)
             if not any(uids.values()):
                 raise self._link.fault(operation, "none of the weighted hotkeys is registered")
             intent = SetWeights(netuid=self.netuid, weights=uids, version_key=weights_version())
             try:
                 result = await client.execute(intent, signer)
                 block = self._included(operation, result)
-            except Exception as error:
-                if not _too_soon(error):
+            except ChainError:
+                possible = me.last_update + await asks.weights_rate_limit(client, self.netuid)
+                if me.last_update == 0 or possible <= now.block:
                     raise
-                limit = await asks.weights_rate_limit(client, self.netuid)
-                return WeightsResult("too soon", next_block=last + limit, dropped=dropped)
-            return WeightsResult(
-                "committed" if sealed else "set", block, None, result.data.get("reveal_round"), dropped
-            )
+                return WeightsResult("too soon", next_block=possible, dropped=dropped)
+            reveal_round = result.data.get("reveal_round")
+            return WeightsResult("committed" if sealed else "set", block, None, reveal_round, dropped)
 
         return self._link.send(operation, ask)
 
@@ -232,9 +231,3 @@ def weights_version(version: str = sn37.__version__) -> int:
         raise ValueError(f"{version!r} is no version; expected major.minor.patch")
     major, minor, patch = (int(part) for part in match.groups())
     return 1000 * major + 10 * minor + patch
-
-
-def _too_soon(error: Exception) -> bool:
-    from bittensor import ChainError, ErrorCode
-
-    return isinstance(error, ChainError) and error.code is ErrorCode.RATE_LIMITED

@@ -24,16 +24,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote, unquote, urlsplit
 
-from sn37.clock import SECONDS_PER_BLOCK
-from sn37.devnet import chain_calls
+from sn37.devnet.chain_blocks import Blocks, pace
 from sn37.devnet.chain_state import (
     RAO_PER_TAO,
     U16,
     NeuronRow,
     Rules,
-    consensus_step,
     neurons_at,
-    next_step,
     pruning_order,
     rules_of,
     uid_of,
@@ -52,13 +49,8 @@ _STARTED_AT = datetime(2025, 3, 1, tzinfo=UTC)
 _NAMES = {1: "Apex", 9: "IOTA", 18: "Cortex.t", 37: "Finetuning"}
 
 
-class Chain:
+class Chain(Blocks):
     """An embedded chain. Make one with `Chain.create`, open it again with `Chain.open`."""
-
-    def __init__(self, store: Store, wall_clock: Callable[[], float] = time.time) -> None:
-        self.store = store
-        self._wall_clock = wall_clock
-        self._seed = str(store.meta("seed"))
 
     @classmethod
     def create(
@@ -85,17 +77,14 @@ class Chain:
             "genesis": parent,
             "start_block": start_block,
             "started_at": started_at.timestamp(),
-            "pace": None,
+            "pace": pace(block_time_s, start_block, wall_clock()),
             "fault": None,
             "pruned_before": 0,
         }
+        subnets = [(netuid, _NAMES.get(netuid, f"subnet {netuid}"), asdict(Rules())) for netuid in netuids]
         file = Path(path).absolute()
         file.parent.mkdir(parents=True, exist_ok=True)
-        chain = cls(Store.create(file, meta, start_block, parent), wall_clock)
-        for netuid in netuids:
-            chain.add_subnet(netuid)
-        chain.set_block_time(block_time_s)
-        return chain
+        return cls(Store.create(file, meta, subnets, start_block, parent), wall_clock)
 
     @classmethod
     def open(cls, path: Path | str, wall_clock: Callable[[], float] = time.time) -> Chain:
@@ -117,100 +106,12 @@ class Chain:
         """Close the file; a later use opens it again."""
         self.store.close()
 
-    # Blocks ---------------------------------------------------------------------------------------
-
-    def head(self) -> int:
-        """The newest block, after catching up with the wall clock where blocks pass by themselves."""
-        due = self._due()
-        head = self.store.head()
-        if due <= head:
-            return head
-        with self.store.writing():
-            self._seal(self._due())
-            return self.store.head()
-
-    def advance(self, blocks: int = 1) -> int:
-        """Let so many blocks pass now, with every consensus step due in them. Returns the new head."""
-        if blocks < 0:
-            raise ValueError(f"cannot advance {blocks} blocks; expected 0 or more")
-        with self.store.writing():
-            pace = self.store.meta("pace")
-            if pace:
-                self.store.set_meta(pace={**pace, "block": pace["block"] + blocks})
-            self._seal(max(self._due(), self.store.head() + (0 if pace else blocks)))
-            return self.store.head()
-
-    def advance_to(self, block: int) -> int:
-        """Let blocks pass until the head is `block`; nothing when it is already past it."""
-        return self.advance(max(0, block - self.head()))
-
-    def set_block_time(self, block_time_s: float | None) -> None:
-        """From now on a block passes in so many seconds of the wall clock; None: on command only."""
-        if block_time_s is not None and not (math.isfinite(block_time_s) and block_time_s > 0):
-            raise ConfigError(f"block_time_s is {block_time_s}; expected seconds above 0, or None")
-        head = self.head()
-        pace = block_time_s and {"block_time_s": block_time_s, "block": head, "since": self._wall_clock()}
-        with self.store.writing():
-            self.store.set_meta(pace=pace)
+    # Subnets and neurons --------------------------------------------------------------------------
 
     @property
-    def block_time_s(self) -> float | None:
-        """Wall-clock seconds from block to block, or None when blocks pass on command."""
-        pace = self.store.meta("pace")
-        return float(pace["block_time_s"]) if pace else None
-
-    def block_hash(self, block: int | None = None) -> str:
-        """The hash of a block (of the head, when None). Raises ValueError where there is no such block."""
-        number = self.head() if block is None else block
-        found = self.store.hash_of(number)
-        if found is None:
-            raise ValueError(f"there is no block {number}; the head is {self.head()}")
-        return found
-
-    def timestamp(self, block: int) -> datetime:
-        """The time of a block, in UTC."""
-        elapsed = (block - int(self.store.meta("start_block"))) * SECONDS_PER_BLOCK
-        return datetime.fromtimestamp(float(self.store.meta("started_at")) + elapsed, UTC)
-
-    def now(self) -> datetime:
-        """The time of the head, in UTC: the chain's clock, not the wall's."""
-        return self.timestamp(self.head())
-
-    def next_step(self, netuid: int) -> int:
-        """The next block with a consensus step of that subnet."""
-        return next_step(netuid, self._rules(netuid).tempo, self.head())
-
-    def _due(self) -> int:
-        pace = self.store.meta("pace")
-        if not pace:
-            return 0
-        return int(pace["block"]) + int((self._wall_clock() - pace["since"]) // pace["block_time_s"])
-
-    def _seal(self, last: int) -> None:
-        head = self.store.head()
-        self.store.seal(last, self._seed)
-        due: list[tuple[int, int]] = []
-        for row in self.store.rows("SELECT netuid FROM subnets"):
-            tempo = self._rules(row["netuid"]).tempo
-            first = next_step(row["netuid"], tempo, head)
-            due.extend((block, row["netuid"]) for block in range(first, last + 1, tempo + 1))
-        for block, netuid in sorted(due):
-            consensus_step(self.store, netuid, self._rules(netuid), block)
-
-    def include(self, extrinsic: chain_calls.Extrinsic) -> tuple[int, int]:
-        """Take a signed call into the next block. Returns (block, position). Raises `chain_calls.Refused`.
-
-        The block is sealed at once, or by the wall clock where blocks pass by themselves.
-        """
-        with self.store.writing():
-            self._seal(max(self._due(), self.store.head()))
-            block = self.store.head() + 1
-            position = chain_calls.accept(self.store, extrinsic, block)
-            if not self.store.meta("pace"):
-                self._seal(block)
-            return block, position
-
-    # Subnets and neurons --------------------------------------------------------------------------
+    def netuids(self) -> tuple[int, ...]:
+        """The subnets of this chain."""
+        return tuple(row["netuid"] for row in self.store.rows("SELECT netuid FROM subnets ORDER BY netuid"))
 
     def add_subnet(self, netuid: int, name: str = "", rules: Rules | None = None) -> None:
         """A new subnet without neurons."""
@@ -237,8 +138,7 @@ class Chain:
 
         stake: in TAO. Returns the uid. Raises ConfigError when the hotkey is registered already.
         """
-        head = self.head()
-        with self.store.writing():
+        with self._governing() as head:
             rules, neurons = self._rules(netuid), neurons_at(self.store, netuid, head)
             uid = len(neurons)
             if uid >= rules.max_uids:
@@ -250,29 +150,27 @@ class Chain:
         self, netuid: int, uid: int, hotkey: str, coldkey: str = "", stake: float = 0.0, permit: bool = False
     ) -> None:
         """Let another hotkey take over a uid in the head block; it inherits nothing."""
-        head = self.head()
-        with self.store.writing():
+        with self._governing() as head:
             if uid not in {neuron.uid for neuron in neurons_at(self.store, netuid, head)}:
                 raise ConfigError(f"subnet {netuid} has no uid {uid}")
             self._seat(netuid, uid, hotkey, coldkey, stake, permit, head)
 
     def set_stake(self, netuid: int, hotkey: str, stake: float) -> None:
         """Change a neuron's stake, in TAO, from the head block on."""
-        self._change(netuid, hotkey, stake=_rao(stake))
+        self._change(netuid, hotkey, "stake", _rao(stake))
 
     def set_permit(self, netuid: int, hotkey: str, permit: bool) -> None:
         """Give or take a neuron's validator permit from the head block on."""
-        self._change(netuid, hotkey, permit=permit)
+        self._change(netuid, hotkey, "permit", int(permit))
 
     def reveal(self, netuid: int, hotkey: str, weights: Mapping[str, float]) -> None:
         """Open a validator's sealed weights: they are in force from the head block on.
 
         Stands in for the drand beacon, which alone could decrypt them; weights: what was sealed.
         """
-        head = self.head()
-        with self.store.writing() as database:
+        with self._governing() as head:
             uids = {neuron.hotkey: neuron.uid for neuron in neurons_at(self.store, netuid, head)}
-            opened = database.execute(
+            opened = self.store.connection.execute(
                 "UPDATE sealed SET opened = ? WHERE netuid = ? AND hotkey = ? AND opened IS NULL",
                 (head, netuid, hotkey),
             )
@@ -285,24 +183,26 @@ class Chain:
     def _seat(self, netuid: int, uid: int, hotkey: str, coldkey: str, stake: float, permit: bool, head: int) -> None:
         if uid_of(self.store, netuid, hotkey, head) is not None:
             raise ConfigError(f"{hotkey} is registered on subnet {netuid} already")
+        # Calls waiting for the next block have written rows for it already; the uid's earlier holder made them.
+        for table in ("neurons", "weights"):
+            self.store.connection.execute(
+                f"DELETE FROM {table} WHERE netuid = ? AND uid = ? AND block > ?", (netuid, uid, head)
+            )
         write_neuron(
             self.store, netuid, NeuronRow(uid, head, hotkey, coldkey or hotkey, _rao(stake), permit, registered=head)
         )
         write_weights(self.store, netuid, uid, head, [])
 
-    def _change(self, netuid: int, hotkey: str, **changes: Any) -> None:
-        head = self.head()
-        with self.store.writing():
+    def _change(self, netuid: int, hotkey: str, column: str, value: int) -> None:
+        with self._governing() as head:
             neuron = next((n for n in neurons_at(self.store, netuid, head) if n.hotkey == hotkey), None)
             if neuron is None:
                 raise ConfigError(f"{hotkey} is not registered on subnet {netuid}")
-            write_neuron(self.store, netuid, NeuronRow(**{**asdict(neuron), **changes, "block": head}))
-
-    def _rules(self, netuid: int) -> Rules:
-        rules = rules_of(self.store, netuid)
-        if rules is None:
-            raise ConfigError(f"there is no subnet {netuid} on this chain")
-        return rules
+            write_neuron(self.store, netuid, replace(neuron, block=head))
+            self.store.connection.execute(
+                f"UPDATE neurons SET {column} = ? WHERE netuid = ? AND uid = ? AND block >= ?",
+                (value, netuid, neuron.uid, head),
+            )
 
     # Faults ---------------------------------------------------------------------------------------
 

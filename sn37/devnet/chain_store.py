@@ -73,8 +73,13 @@ class Store:
         self._finalizer = weakref.finalize(self, _close_all, self._open)
 
     @classmethod
-    def create(cls, path: Path, meta: dict[str, Any], start_block: int, parent: str) -> Store:
-        """A new file holding one block; it appears whole or not at all. ConfigError when `path` exists."""
+    def create(
+        cls, path: Path, meta: dict[str, Any], subnets: list[tuple[int, str, Any]], start_block: int, parent: str
+    ) -> Store:
+        """A new file holding one block; it appears whole or not at all. ConfigError when `path` exists.
+
+        subnets: netuid, name and rules of each.
+        """
         if path.exists():
             raise ConfigError(f"{path} exists already; expected a new path for the chain's file")
         aside = path.with_name(f".{path.name}.{os.getpid()}.new")
@@ -82,6 +87,7 @@ class Store:
         with closing(sqlite3.connect(aside)) as database, database:
             database.executescript(_SCHEMA)
             database.executemany("INSERT INTO meta VALUES (?, ?)", [(k, json.dumps(v)) for k, v in meta.items()])
+            database.executemany("INSERT INTO subnets VALUES (?, ?, ?)", [(n, t, json.dumps(r)) for n, t, r in subnets])
             first = next_hash(str(meta["seed"]), parent, start_block)
             database.executemany("INSERT INTO blocks VALUES (?, ?)", [(start_block - 1, parent), (start_block, first)])
         aside.replace(path)

@@ -18,6 +18,7 @@ from sn37.clock import SECONDS_PER_BLOCK
 from sn37.devnet.chain import Chain
 from sn37.devnet.chain_answers import UnknownItem, storage, storage_map, subnet_metagraph, subnet_neurons
 from sn37.devnet.chain_calls import Extrinsic, Refused, encode, next_nonce, payload
+from sn37.devnet.chain_unsupported import Unsupported, missing
 
 __all__ = ["ComposedCall", "EmbeddedSubstrate"]
 
@@ -35,7 +36,7 @@ class ComposedCall:
     data: bytes
 
 
-class EmbeddedSubstrate:
+class EmbeddedSubstrate(Unsupported):
     """`bittensor.Substrate` over a `Chain`."""
 
     def __init__(self, chain: Chain) -> None:
@@ -146,17 +147,13 @@ class EmbeddedSubstrate:
                 return subnet_neurons(self.chain, int(params[0]), block, lite=False)
             case "NeuronInfoRuntimeApi.get_neurons_lite":
                 return subnet_neurons(self.chain, int(params[0]), block, lite=True)
-        raise _missing(f"runtime call {api}.{method}")
+        raise missing(f"runtime call {api}.{method}")
 
     async def constant(self, module: str, name: str) -> Any:
         """A constant of the chain; there is one, the length of a block in milliseconds."""
         if (module, name) == ("Aura", "SlotDuration"):
             return round(await self.block_time() * 1000)
-        raise _missing(f"constant {module}.{name}")
-
-    async def decode_scale(self, type_string: str, data: Any) -> Any:
-        """Not here: nothing is encoded."""
-        raise _missing("SCALE encoding")
+        raise missing(f"constant {module}.{name}")
 
     async def blocks(self, *, finalized: bool = False) -> AsyncIterator[dict[str, Any]]:
         """Headers of new blocks, one by one, beginning with the head."""
@@ -167,10 +164,6 @@ class EmbeddedSubstrate:
                 yield {"header": block["header"] if block else {"number": number}}
                 number += 1
             await asyncio.sleep(_POLL_S)
-
-    async def events(self, block_hash: str | None = None) -> list[dict[str, Any]]:
-        """Not here: none are kept."""
-        raise _missing("events")
 
     # Calls ----------------------------------------------------------------------------------------
 
@@ -234,37 +227,9 @@ class EmbeddedSubstrate:
             fee=Balance(0),
         )
 
-    async def submit_signed(self, extrinsic: Any, keypair: Any, **waits: bool) -> ExtrinsicResult:
-        """Not here: calls are signed and submitted at once."""
-        raise _missing("calls signed beforehand")
-
-    async def sign_extrinsic(self, call: Any, keypair: Any, *, nonce: int, period: int) -> tuple[bytes, str]:
-        """Not here: calls are signed and submitted at once."""
-        raise _missing("calls signed beforehand")
-
-    async def prepare(self, call: Any, **options: Any) -> Any:
-        """Not here: calls are signed by a key at hand."""
-        raise _missing("calls signed elsewhere")
-
-    async def submit_signature(self, unsigned: Any, signature: bytes | str, **waits: bool) -> ExtrinsicResult:
-        """Not here: calls are signed by a key at hand."""
-        raise _missing("calls signed elsewhere")
-
-    async def find_extrinsic(self, extrinsic_hash: str, block_hash: str) -> ExtrinsicResult | None:
-        """Not here: calls have no hash of their own."""
-        raise _missing("extrinsic hashes")
-
     async def mev_next_key(self) -> bytes | None:
         """None: nothing is shielded."""
         return None
-
-    def multisig_account(self, signatories: list[str], threshold: int) -> Any:
-        """Not here."""
-        raise _missing("multisig accounts")
-
-    async def submit_multisig(self, call: Any, keypair: Any, multisig_account: Any, **waits: bool) -> ExtrinsicResult:
-        """Not here."""
-        raise _missing("multisig accounts")
 
     # The node's state -----------------------------------------------------------------------------
 
@@ -310,7 +275,3 @@ async def _signed(keypair: Any, message: bytes) -> bytes:
     """The signer's signature; a signer that answers later is awaited."""
     signature = keypair.sign(message)
     return bytes(await signature if inspect.isawaitable(signature) else signature)
-
-
-def _missing(what: str) -> ChainError:
-    return ChainError(f"the embedded chain has no {what}", "CallFiltered")

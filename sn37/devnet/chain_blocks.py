@@ -1,0 +1,138 @@
+"""How the embedded chain's blocks pass: on command or by the wall clock, with the consensus steps due in them.
+
+Knows when a block is sealed and which calls it takes; what a call does is `chain_calls`' matter.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+from sn37.clock import SECONDS_PER_BLOCK
+from sn37.devnet import chain_calls
+from sn37.devnet.chain_state import Rules, consensus_step, next_step, rules_of
+from sn37.devnet.chain_store import Store
+from sn37.errors import ConfigError
+
+__all__ = ["Blocks", "pace"]
+
+
+def pace(block_time_s: float | None, block: int, now: float) -> dict[str, float] | None:
+    """How blocks pass by themselves from `block` on, or None for on command. Raises ConfigError."""
+    if block_time_s is None:
+        return None
+    if not (math.isfinite(block_time_s) and block_time_s > 0):
+        raise ConfigError(f"block_time_s is {block_time_s}; expected seconds above 0, or None")
+    return {"block_time_s": block_time_s, "block": block, "since": now}
+
+
+class Blocks:
+    """The chain as a row of blocks. wall_clock: seconds, as `time.time` tells them."""
+
+    def __init__(self, store: Store, wall_clock: Callable[[], float] = time.time) -> None:
+        self.store = store
+        self._wall_clock = wall_clock
+        self._seed = str(store.meta("seed"))
+
+    def head(self) -> int:
+        """The newest block, after catching up with the wall clock where blocks pass by themselves."""
+        due = self._due()
+        head = self.store.head()
+        if due <= head:
+            return head
+        with self._governing() as head:
+            return head
+
+    def advance(self, blocks: int = 1) -> int:
+        """Let so many blocks pass now, with every consensus step due in them. Returns the new head."""
+        if blocks < 0:
+            raise ValueError(f"cannot advance {blocks} blocks; expected 0 or more")
+        with self.store.writing():
+            now = self.store.meta("pace")
+            if now:
+                self.store.set_meta(pace={**now, "block": now["block"] + blocks})
+            self._seal(self._due() if now else self.store.head() + blocks)
+            return self.store.head()
+
+    def advance_to(self, block: int) -> int:
+        """Let blocks pass until the head is `block`; nothing when it is already past it."""
+        return self.advance(max(0, block - self.head()))
+
+    def set_block_time(self, block_time_s: float | None) -> None:
+        """From now on a block passes in so many seconds of the wall clock; None: on command only."""
+        with self._governing() as head:
+            self.store.set_meta(pace=pace(block_time_s, head, self._wall_clock()))
+
+    @property
+    def block_time_s(self) -> float | None:
+        """Wall-clock seconds from block to block, or None when blocks pass on command."""
+        now = self.store.meta("pace")
+        return float(now["block_time_s"]) if now else None
+
+    def block_hash(self, block: int | None = None) -> str:
+        """The hash of a block (of the head, when None). Raises ValueError where there is no such block."""
+        number = self.head() if block is None else block
+        found = self.store.hash_of(number)
+        if found is None:
+            raise ValueError(f"there is no block {number}; the head is {self.head()}")
+        return found
+
+    def timestamp(self, block: int) -> datetime:
+        """The time of a block, in UTC."""
+        elapsed = (block - int(self.store.meta("start_block"))) * SECONDS_PER_BLOCK
+        return datetime.fromtimestamp(float(self.store.meta("started_at")) + elapsed, UTC)
+
+    def now(self) -> datetime:
+        """The time of the head, in UTC: the chain's clock, not the wall's."""
+        return self.timestamp(self.head())
+
+    def next_step(self, netuid: int) -> int:
+        """The next block with a consensus step of that subnet."""
+        return next_step(netuid, self._rules(netuid).tempo, self.head())
+
+    def _due(self) -> int:
+        now = self.store.meta("pace")
+        if not now:
+            return 0
+        return int(now["block"]) + int((self._wall_clock() - now["since"]) // now["block_time_s"])
+
+    def _seal(self, last: int) -> None:
+        head = self.store.head()
+        if last <= head:
+            return
+        self.store.seal(last, self._seed)
+        due: list[tuple[int, int]] = []
+        for row in self.store.rows("SELECT netuid FROM subnets"):
+            tempo = self._rules(row["netuid"]).tempo
+            first = next_step(row["netuid"], tempo, head)
+            due.extend((block, row["netuid"]) for block in range(first, last + 1, tempo + 1))
+        for block, netuid in sorted(due):
+            consensus_step(self.store, netuid, self._rules(netuid), block)
+
+    def include(self, extrinsic: chain_calls.Extrinsic) -> tuple[int, int]:
+        """Take a signed call into the next block. Returns (block, position). Raises `chain_calls.Refused`.
+
+        The block is sealed at once, or by the wall clock where blocks pass by themselves.
+        """
+        with self._governing() as head:
+            block = head + 1
+            position = chain_calls.accept(self.store, extrinsic, block)
+            if not self.store.meta("pace"):
+                self._seal(block)
+            return block, position
+
+    @contextmanager
+    def _governing(self) -> Iterator[int]:
+        """A write transaction after catching up with the wall clock; gives the head."""
+        with self.store.writing():
+            self._seal(self._due())
+            yield self.store.head()
+
+    def _rules(self, netuid: int) -> Rules:
+        rules = rules_of(self.store, netuid)
+        if rules is None:
+            raise ConfigError(f"there is no subnet {netuid} on this chain")
+        return rules
