@@ -24,8 +24,8 @@ __all__ = ["HUB_FILE", "funded_schedule", "read_funding", "read_funding_file", "
 HUB_FILE = "competition.toml"
 """The file of a hub repo that holds its competition."""
 
-ReadHub = Callable[[str, str, str], bytes]
-"""(repo, commit, file name) -> the file's bytes; raises HubFault, ConfigError or DataFault."""
+ReadHub = Callable[[str, str, str, int], bytes]
+"""(repo, commit, file name, most bytes) -> the file; raises HubFault, and ConfigError where there is none."""
 
 _AT_COMMIT = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*)@([0-9a-f]{40})")
 
@@ -95,9 +95,7 @@ def read_item(item: str, base_dir: Path, read_hub: ReadHub, block: int | None = 
 
 def _from_hub(repo: str, commit: str, read_hub: ReadHub) -> Competition:
     where = f"{repo}@{commit[:12]}"
-    data = read_hub(repo, commit, HUB_FILE)
-    if len(data) > MAX_FILE_BYTES:
-        raise ConfigError(f"{where}: {HUB_FILE} is larger than {MAX_FILE_BYTES} bytes; it is not read")
+    data = read_hub(repo, commit, HUB_FILE, MAX_FILE_BYTES)
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError:

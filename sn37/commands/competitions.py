@@ -1,0 +1,222 @@
+"""`sn37 competitions`: what runs when, one competition whole, checking, publishing, a validator's funding."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sn37.errors import ConfigError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from sn37.competition import Competition
+    from sn37.competitions.funding import ReadHub
+    from sn37.schedule import Share
+
+__all__ = ["app"]
+
+app = typer.Typer(help="What runs at a block; show, check, publish and fund competitions.", no_args_is_help=True)
+
+Block = Annotated[
+    int | None, typer.Option("--block", "-b", min=0, help="The block asked about; the chain's newest without it.")
+]
+Network = Annotated[str, typer.Option(help="The chain asked for its newest block.")]
+HubAddress = Annotated[str | None, typer.Option("--hub", help="The hub's address; Hugging Face's own without it.")]
+Tasks = Annotated[
+    list[str] | None,
+    typer.Option("--tasks", help="A Python file or entry point with sources and methods of your own; may be repeated."),
+]
+File = Annotated[Path, typer.Argument(help="A competition file (TOML).")]
+
+
+@app.command("list")
+def list_(block: Block = None, network: Network = "finney") -> None:
+    """The public competitions that run at a block, with their shares of the emission."""
+    from sn37.competitions import public_competitions, public_schedule
+
+    at = _at(block, network)
+    shares = public_schedule().at(at)
+    _print(_split_table(f"public competitions at block {at}", shares))
+    resting = sorted({c.name for c in public_competitions()} - {share.competition.name for share in shares})
+    if resting:
+        typer.echo(f"not running then: {', '.join(resting)}")
+
+
+@app.command()
+def show(
+    name: Annotated[str, typer.Argument(help="A public competition's name, a competition file, or repo@commit.")],
+    block: Annotated[
+        int | None, typer.Option("--block", "-b", min=0, help="As it runs then; newest without it.")
+    ] = None,
+    hub: HubAddress = None,
+    tasks: Tasks = None,
+) -> None:
+    """One competition whole: constraints, epsilon, tasks."""
+    from sn37.competition import Competition
+    from sn37.competitions import load_tasks
+    from sn37.competitions.funding import read_item
+
+    load_tasks(tasks or ())
+    competition = read_item(name, Path(), _reader(hub), block)
+    if not isinstance(competition, Competition):
+        raise ConfigError(f"{name!r} is no competition but the public split; see `sn37 competitions list`")
+    _show(competition)
+
+
+@app.command()
+def check(
+    file: File,
+    tasks: Tasks = None,
+) -> None:
+    """Check a competition file; every mistake is told with its place and the choices."""
+    from sn37.competitions import load_tasks, read_competition
+
+    load_tasks(tasks or ())
+    competition = read_competition(file)
+    typer.echo(f"{file} is right: {competition}")
+    typer.echo(f"digest {competition.digest}")
+
+
+@app.command()
+def publish(
+    file: File,
+    repo: Annotated[str, typer.Option(help="The hub repo to put it in, namespace/name; made where it is missing.")],
+    hub: HubAddress = None,
+) -> None:
+    """Check a competition and publish it on the hub, for others to fund. Needs a token in HF_TOKEN."""
+    import tempfile
+
+    from sn37.competitions import read_competition
+    from sn37.competitions.funding import HUB_FILE
+    from sn37.hub import Hub
+
+    competition = read_competition(file, builtin_only=True)
+    token = os.environ.get("HF_TOKEN")
+    if not token:
+        raise ConfigError("publishing needs a hub token with the right to write: set the environment variable HF_TOKEN")
+    with tempfile.TemporaryDirectory() as cache:
+        commit = Hub(hub, token, cache=Path(cache)).publish_file(repo, HUB_FILE, file.read_bytes())
+    typer.echo(f"published {competition.name}; fund it as\n{repo}@{commit}")
+
+
+@app.command()
+def fund(
+    file: Annotated[
+        Path, typer.Argument(help="A pipeline (YAML) with the parameter funding, or a TOML file with a table funding.")
+    ],
+    block: Block = None,
+    network: Network = "finney",
+    hub: HubAddress = None,
+    tasks: Tasks = None,
+) -> None:
+    """Show the split of the emission that a funding gives, before it is used."""
+    from sn37.competitions import funded_schedule, load_tasks
+
+    load_tasks(tasks or ())
+    at = _at(block, network)
+    funding, base_dir = _funding(file)
+    schedule = funded_schedule(funding, base_dir, _reader(hub))
+    parts = ", ".join(f"{item} {share:g}" for item, share in funding.items())
+    _print(_split_table(f"at block {at}, funding {parts}", schedule.at(at)))
+
+
+def _funding(file: Path) -> tuple[Mapping[str, Any], Path]:
+    """The funding in a file, and the folder its files are looked for in: a validator's is the working folder."""
+    if file.suffix == ".toml":
+        from sn37.competitions import read_funding_file
+
+        return read_funding_file(file), file.parent
+    from sn37.pipeline import read_pipeline
+
+    funding = read_pipeline(file).parameters.get("funding", {"public": 1.0})
+    if not isinstance(funding, dict) or not funding:
+        raise ConfigError(f"{file}: funding is {funding!r}; expected items with their shares, as in {{public: 1.0}}")
+    return funding, Path()
+
+
+def _at(block: int | None, network: str) -> int:
+    if block is not None:
+        return block
+    from sn37.chain import Subnet
+
+    with Subnet(network, 37) as subnet:
+        return subnet.head()
+
+
+def _reader(hub: str | None) -> ReadHub:
+    def read(repo: str, commit: str, name: str, max_bytes: int) -> bytes:
+        import tempfile
+
+        from sn37.hub import Hub
+
+        with tempfile.TemporaryDirectory() as cache:
+            return Hub(hub, os.environ.get("HF_TOKEN"), cache=Path(cache)).read_file(repo, commit, name, max_bytes)
+
+    return read
+
+
+def _print(*parts: object) -> None:
+    from rich.console import Console
+
+    Console(highlight=False).print(*parts, sep="\n")
+
+
+def _split_table(title: str, shares: tuple[Share, ...]) -> Table:
+    from rich.table import Table
+
+    table = Table("id", "competition", "share", "parameters", "tasks and weights", title=title, title_justify="left")
+    for share in shares:
+        c = share.competition
+        weights = ", ".join(f"{task.name} {task.weight:g}" for task in c.tasks)
+        table.add_row(
+            str(c.id), c.name, f"{share.share:.4g}", f"<= {c.constraints.max_parameters / 1e9:.3g} B", weights
+        )
+    return table
+
+
+def _show(competition: Competition) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    head = Text(f"{competition.id} {competition.name}", style="bold")
+    head.append(f"  {competition.title}\n{competition.description}\n", style="not bold")
+    tasks = Table("task", "weight", "source", "method", "normalization", title="tasks (lower is better)")
+    data = competition.to_dict()
+    for task, plain in zip(competition.tasks, data["tasks"], strict=True):
+        source, method = _call(task.source, task.source_args), _call(task.method, task.method_args)
+        tasks.add_row(task.name, f"{task.weight:g}", source, method, _kind(plain["normalization"]))
+    facts = Table("constraint", "value", title="constraints")
+    for name, value in data["constraints"].items():
+        facts.add_row(name, _plain(name, value))
+    facts.add_row("epsilon", _kind(data["epsilon"]))
+    for name, value in data["evaluation"].items():
+        facts.add_row(name, f"{value:,}")
+    for table in (tasks, facts):
+        table.title_justify = "left"
+    _print(head, tasks, facts, f"digest {competition.digest}")
+
+
+def _call(name: str, args: Mapping[str, Any]) -> Any:
+    from rich.text import Text
+
+    return Text("\n".join([name, *(f"  {key} = {value!r}" for key, value in args.items())]))
+
+
+def _kind(plain: Mapping[str, Any]) -> str:
+    values = ", ".join(f"{key} {value:g}" for key, value in plain.items() if key != "kind")
+    return f"{plain['kind']} {values}".strip()
+
+
+def _plain(name: str, value: Any) -> str:
+    if name == "tokenizer":
+        return value or "any: each model brings its own"
+    if name == "max_bytes":
+        return f"{value:,} ({value / 2**30:g} GiB)"
+    if isinstance(value, tuple | list):
+        return "\n".join(value)
+    return f"{value:,}" if isinstance(value, int) else str(value)
