@@ -1,0 +1,172 @@
+"""The devnet's tokenizer, data and models, all made on the spot from texts and facts at hand.
+
+One training run, looked at after different numbers of steps, gives models of different quality. It draws its
+samples with the competition's own sources, from the data's `train` split; nothing in it saw a `test` row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from random import Random
+from typing import TYPE_CHECKING, Any, cast
+
+from sn37.competition import Competition, EvalTask
+from sn37.devnet.questions import facts, questions
+from sn37.devnet.texts import standard_texts
+from sn37.errors import DataFault
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+    from sn37.engine.interface import LossRow
+    from sn37.sample import Sample
+
+__all__ = ["Tables", "data", "tokenizer", "train_models"]
+
+Tables = Mapping[str, Mapping[str, Sequence[Mapping[str, Any]]]]
+"""The devnet's data: repo -> split -> rows."""
+
+VOCABULARY = 1024
+_SPECIAL = ("<|pad|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>")
+_TEMPLATE = (
+    "{% for message in messages %}<|{{ message.role }}|>{{ message.content }}<|end|>{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+_TEXT_CHARACTERS = 400
+_TRAIN_QUESTIONS, _TEST_QUESTIONS = 1200, 400
+_PER_STEP = {"DOCUMENTATION": 6, "WORD_SORTING": 8, "QUESTIONS": 32}
+_TRAIN_ROWS = 400
+
+
+def data() -> Tables:
+    """The rows of the devnet's datasets, the same in any process of the same Python."""
+    texts = standard_texts(_TEXT_CHARACTERS)
+    train = questions(Random("train"), _TRAIN_QUESTIONS)
+    known = set(train)
+    test = [question for question in questions(Random("test"), _TEST_QUESTIONS) if question not in known]
+    return {
+        "devnet/texts": {
+            "train": [{"text": text} for text in texts.train],
+            "test": [{"text": text} for text in texts.eval],
+        },
+        "devnet/questions": {
+            "train": [asdict(question) for question in train],
+            "test": [asdict(question) for question in test],
+        },
+    }
+
+
+def tokenizer(tables: Tables) -> PreTrainedTokenizerFast:
+    """A byte-level BPE of 1024 tokens with a chat template, trained on the training texts and facts."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY,
+        special_tokens=list(_SPECIAL),
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    # The facts often, so that their words become single tokens.
+    often = [f"{question} {answer}" for question, answer in facts()] * 20
+    texts = [row["text"] for row in tables["devnet/texts"]["train"]]
+    backend.train_from_iterator([*texts, *often], trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        pad_token=_SPECIAL[0],
+        eos_token=_SPECIAL[1],
+        extra_special_tokens=list(_SPECIAL[2:]),
+        chat_template=_TEMPLATE,
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def train_models(
+    competition: Competition,
+    tables: Tables,
+    tokenizer: Any,
+    folders: Mapping[int, Path],
+    tell: Callable[[int, int], None] = lambda step, steps: None,
+) -> Iterator[Path]:
+    """Train one model and save it into `folders[n]` after n steps, for every n; yields each folder.
+
+    tell: called with (step, of how many). Deterministic: one thread, fixed seeds.
+    """
+    from sn37.miner import bigrams, training
+
+    rows = {task.name: _rows(task, tables, tokenizer, competition) for task in competition.tasks}
+    model = training.small_llama(tokenizer, positions=competition.constraints.sequence_length)
+    parts = [training.Part(rows[name], per_step) for name, per_step in _PER_STEP.items()]
+    steps = max(folders)
+    with _one_thread():
+        bigrams.start_from_bigrams(model, (row.tokens for part in parts for row in part.rows))
+        for step in training.train(model, parts, training.Recipe(steps=steps)):
+            tell(step.number, steps)
+            if step.number in folders:
+                yield training.save(model, tokenizer, folders[step.number])
+
+
+def _rows(task: EvalTask, tables: Tables, tokenizer: Any, competition: Competition) -> tuple[LossRow, ...]:
+    from sn37.miner import training
+
+    return training.loss_rows(_samples(task, tables), tokenizer, competition.constraints.sequence_length)
+
+
+def _samples(task: EvalTask, tables: Tables) -> list[Sample]:
+    """The task's samples as its own source draws them, from all of the training rows."""
+    from sn37.sources import SOURCES, Context
+
+    nothing = cast(Any, None)
+    context = Context(Random(task.name), datetime.now(UTC), _InMemory(tables), nothing, nothing, nothing)
+    arguments = dict(task.source_args)
+    if task.source == "hub_dataset":
+        count = len(tables[arguments["repo"]]["train"])
+        arguments |= {"split": "train", "rows": count, "max_samples": count}
+    else:
+        arguments |= {"count": _TRAIN_ROWS}
+    return SOURCES[task.source](context, **arguments)
+
+
+class _InMemory:
+    """The tables, as a source asks for datasets."""
+
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
+
+    def configs(self, repo: str) -> Sequence[str]:
+        return ("default",)
+
+    def num_rows(self, repo: str, config: str, split: str) -> int:
+        return len(self._split(repo, split))
+
+    def rows(
+        self, repo: str, config: str, split: str, indices: Sequence[int], columns: Sequence[str]
+    ) -> list[dict[str, Any]]:
+        rows = self._split(repo, split)
+        return [{name: rows[index][name] for name in columns} for index in indices]
+
+    def _split(self, repo: str, split: str) -> Sequence[Mapping[str, Any]]:
+        try:
+            return self._tables[repo][split]
+        except KeyError:
+            raise DataFault(f"the devnet has no data {repo} ({split}); it has {', '.join(self._tables)}") from None
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Sums over several threads may differ in their last digits from run to run."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
