@@ -9,7 +9,7 @@ from sn37.sources.base import Context, Count, source
 
 __all__ = ["balanced", "dyck"]
 
-PAIRS = ("<>", "[]", "{}", "()")
+PAIRS = (("<", ">"), ("[", "]"), ("{", "}"), ("(", ")"))
 FEWEST_PAIRS = 2
 MOST_PAIRS = 20
 MOST_CUT = 3

@@ -1,0 +1,281 @@
+"""text_loss, reference_loss and choice_likelihood against losses computed by hand."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+from sn37.errors import ConfigError, DataFault, ModelFault
+from sn37.methods import METHODS, TokenizerFault
+from sn37.methods.tokens import chat_prompt
+from sn37.sample import ChoiceSample, ReferenceSample, TextSample
+
+LOSS_METHODS = ("text_loss", "reference_loss")
+
+
+def by_hand(engine: Any, tokens: list[int], start: int) -> float:
+    total = 0.0
+    for i in range(start, len(tokens)):
+        logits = engine.logits(tuple(tokens[:i]))
+        total -= logits[tokens[i]] - math.log(sum(math.exp(x) for x in logits))
+    return total
+
+
+@pytest.fixture
+def engine(tokenizer: Any, tools: Any) -> Any:
+    return tools.engine(tools.bigram(len(tokenizer)))
+
+
+def samples_of(method: str, texts: tuple[str, ...]) -> list[Any]:
+    if method == "text_loss":
+        return [TextSample(text) for text in texts]
+    return [ReferenceSample("Go on.", text) for text in texts]
+
+
+def test_reference_loss_is_the_mean_of_the_mean_losses_of_the_references(
+    tokenizer: Any, engine: Any, tools: Any
+) -> None:
+    samples = [
+        ReferenceSample("What rose?", tools.prose[0]),
+        ReferenceSample("Who burns?", "A lamp.", system="Be brief."),
+    ]
+    expected = []
+    for sample in samples:
+        head = [{"role": "system", "content": sample.system}] if sample.system else []
+        prompt = tokenizer.apply_chat_template(
+            [*head, {"role": "user", "content": sample.prompt}], add_generation_prompt=True, return_dict=False
+        )
+        reference = tokenizer.encode(sample.reference, add_special_tokens=False)
+        expected.append(by_hand(engine, prompt + reference, len(prompt)) / len(reference))
+    result = METHODS["reference_loss"](samples, tokenizer, engine)
+    assert result.values == pytest.approx(expected, rel=1e-12)
+    assert result.score == pytest.approx(sum(expected) / 2, rel=1e-12)
+    assert result.samples == ()
+
+
+def test_text_loss_counts_every_token_but_the_first(tokenizer: Any, engine: Any, tools: Any) -> None:
+    expected = []
+    for text in tools.prose:
+        tokens = tokenizer.encode(text, add_special_tokens=False)
+        expected.append(by_hand(engine, tokens, 1) / (len(tokens) - 1))
+    result = METHODS["text_loss"](samples_of("text_loss", tools.prose), tokenizer, engine, sanity_check=False)
+    assert result.values == pytest.approx(expected, rel=1e-12)
+    assert result.score == pytest.approx(sum(expected) / len(expected), rel=1e-12)
+
+
+@pytest.mark.parametrize("method", LOSS_METHODS)
+@pytest.mark.parametrize("unit", ["nats_per_token", "bits_per_byte"])
+def test_a_sample_s_value_does_not_depend_on_the_others(
+    method: str, unit: str, tokenizer: Any, engine: Any, tools: Any
+) -> None:
+    args = {"unit": unit} | ({"sanity_check": False} if method == "text_loss" else {})
+    together = METHODS[method](samples_of(method, tools.prose), tokenizer, engine, **args)
+    for i, text in enumerate(tools.prose):
+        alone = METHODS[method](samples_of(method, (text,)), tokenizer, engine, **args)
+        assert alone.values == (together.values[i],)
+
+
+@pytest.mark.parametrize("method", LOSS_METHODS)
+@pytest.mark.parametrize("merges", [0, 300, 400])
+def test_bits_per_byte_is_the_code_length_over_the_bytes_of_the_text(method: str, merges: int, tools: Any) -> None:
+    tokenizer = tools.build(merges=merges)
+    texts = (*tools.prose, "é€\U0001f600")
+    args = {"sanity_check": False} if method == "text_loss" else {}
+    engine = tools.engine(tools.uniform(len(tokenizer)))
+    result = METHODS[method](samples_of(method, texts), tokenizer, engine, unit="bits_per_byte", **args)
+    tokens = [len(tokenizer.encode(text, add_special_tokens=False)) for text in texts]
+    sizes = [len(text.encode()) for text in texts]
+    expected = [n * math.log2(len(tokenizer)) / size for n, size in zip(tokens, sizes, strict=True)]
+    assert result.values == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("method", LOSS_METHODS)
+def test_bits_per_byte_of_a_text_cut_short_counts_the_bytes_that_are_left(method: str, tools: Any) -> None:
+    tokenizer = tools.build(merges=0)  # one token a byte
+    args = {"sanity_check": False} if method == "text_loss" else {}
+    text = "a" * 20 + "é" * 20  # 60 bytes; 49 fit, of which the last is half a letter
+    engine = tools.engine(tools.uniform(len(tokenizer)), sequence_length=50)
+    result = METHODS[method](samples_of(method, (text,)), tokenizer, engine, unit="bits_per_byte", **args)
+    assert result.details[0]["tokens"] == 49
+    assert result.values == pytest.approx([49 * math.log2(len(tokenizer)) / 48], rel=1e-12)
+
+
+def test_bits_per_byte_of_a_text_needs_a_token_before_the_first(tools: Any) -> None:
+    tokenizer = tools.build()
+    tokenizer.bos_token = tokenizer.eos_token = None
+    engine = tools.engine(tools.uniform(len(tokenizer)))
+    with pytest.raises(TokenizerFault, match="neither opening nor end-of-text"):
+        METHODS["text_loss"](samples_of("text_loss", tools.prose), tokenizer, engine, unit="bits_per_byte")
+
+
+def test_a_prompt_too_long_loses_its_beginning_never_the_reference(tokenizer: Any) -> None:
+    sample = ReferenceSample("word " * 100 + "end", "the reference")
+    whole = chat_prompt(tokenizer, sample.prompt)
+    reference = tuple(tokenizer.encode(sample.reference, add_special_tokens=False))
+    (row,) = METHODS["reference_loss"].rows([sample], tokenizer, 40)
+    assert len(row.tokens) == 40
+    assert row.tokens[row.start :] == reference
+    assert row.tokens[: row.start] == whole[-row.start :]
+
+
+def test_a_reference_that_fills_the_sequence_keeps_its_beginning_after_the_prompt_s_last_token(tokenizer: Any) -> None:
+    sample = ReferenceSample("Say it.", "word " * 100)
+    reference = tuple(tokenizer.encode(sample.reference, add_special_tokens=False))
+    (row,) = METHODS["reference_loss"].rows([sample], tokenizer, 40)
+    assert row.tokens == (chat_prompt(tokenizer, sample.prompt)[-1], *reference[:39])
+    assert row.start == 1
+
+
+@pytest.mark.parametrize("method", LOSS_METHODS)
+def test_rows_fit_at_every_sequence_length(method: str, tokenizer: Any, tools: Any) -> None:
+    for sequence_length in range(2, 60):
+        for row in METHODS[method].rows(samples_of(method, tools.prose), tokenizer, sequence_length):
+            assert 1 <= row.start < len(row.tokens) <= sequence_length
+
+
+def test_samples_over_max_tokens_are_left_out_and_the_others_named(tokenizer: Any, engine: Any, tools: Any) -> None:
+    samples = samples_of("reference_loss", ("short", tools.prose[0], "brief"))
+    lengths = [len(row.tokens) for row in METHODS["reference_loss"].rows(samples, tokenizer, 512)]
+    result = METHODS["reference_loss"](samples, tokenizer, engine, max_tokens=lengths[1] - 1)
+    assert result.samples == (0, 2)
+    assert len(result.values) == len(result.details) == 2
+    assert METHODS["reference_loss"](samples, tokenizer, engine, max_tokens=lengths[1]).samples == ()
+    with pytest.raises(DataFault, match=r"no sample left of 3.*within 2 tokens"):
+        METHODS["reference_loss"](samples, tokenizer, engine, max_tokens=2)
+
+
+def test_tokens_that_a_tokenizer_adds_at_the_ends_are_no_targets(tools: Any) -> None:
+    from tokenizers import processors
+
+    plain, padded = tools.build(), tools.build()
+    padded.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A" + " </s>" * 50, special_tokens=[("<s>", 0), ("</s>", 1)]
+    )
+    sample = [TextSample(tools.prose[0])]
+    (row,) = METHODS["text_loss"].rows(sample, padded, 512)
+    assert row.tokens == (0, *plain.encode(tools.prose[0], add_special_tokens=False))
+    reference = samples_of("reference_loss", tools.prose[:1])
+    assert METHODS["reference_loss"].rows(reference, padded, 512) == METHODS["reference_loss"].rows(
+        reference, plain, 512
+    )
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("method", ["text_loss", "reference_loss", "choice_likelihood"])
+def test_a_loss_that_is_not_finite_is_the_model_s_fault(method: str, bad: float, tokenizer: Any, tools: Any) -> None:
+    class Broken(tools.engine):  # type: ignore[misc, name-defined]
+        def losses(self, rows: Any, progress: Any = None) -> list[float]:
+            return [1.0] * (len(rows) - 1) + [bad]
+
+    samples: Any = (
+        [ChoiceSample("Which?", ("A", "B"), "A")] if method == "choice_likelihood" else samples_of(method, tools.prose)
+    )
+    args = {"sanity_check": False} if method == "text_loss" else {}
+    with pytest.raises(ModelFault, match="expected a finite number"):
+        METHODS[method](samples, tokenizer, Broken(tools.uniform(len(tokenizer))), **args)
+
+
+@pytest.mark.parametrize(
+    ("method", "samples", "args", "error", "text"),
+    [
+        ("reference_loss", [TextSample("x")], {}, ConfigError, "got a TextSample; expected only ReferenceSample"),
+        ("text_loss", [ReferenceSample("x", "y")], {}, ConfigError, "expected only TextSample"),
+        ("choice_likelihood", [TextSample("x")], {}, ConfigError, "expected only ChoiceSample"),
+        ("text_loss", [], {}, DataFault, "got no sample"),
+        ("text_loss", [TextSample("a lot")], {"unit": "nats"}, ConfigError, "nats_per_token, bits_per_byte"),
+        ("choice_likelihood", [ChoiceSample("q", ("A",), "A")], {"unit": "nats_per_token"}, ConfigError, "nats, bits"),
+        ("text_loss", [TextSample("")], {}, DataFault, "less than two tokens"),
+        ("reference_loss", [ReferenceSample("x", "")], {}, DataFault, "not empty"),
+        ("choice_likelihood", [ChoiceSample("q", ("A", " "), "A")], {}, DataFault, "none of them empty"),
+    ],
+)
+def test_what_does_not_fit_a_method_is_named(
+    method: str, samples: Any, args: Any, error: type[Exception], text: str, tokenizer: Any, engine: Any
+) -> None:
+    with pytest.raises(error, match=text):
+        METHODS[method](samples, tokenizer, engine, **args)
+
+
+def test_the_likeliest_choice_is_the_answer(tokenizer: Any, tools: Any) -> None:
+    (likely,) = tokenizer.encode("B", add_special_tokens=False)
+    engine = tools.engine(lambda seen: [1.0 if word == likely else 0.0 for word in range(len(tokenizer))])
+    samples = [ChoiceSample("Which?", ("A", "B", "C"), answer) for answer in "ABC"]
+    result = METHODS["choice_likelihood"](samples, tokenizer, engine)
+    assert result.values == (1.0, 0.0, 1.0)
+    assert result.score == pytest.approx(2 / 3)
+    assert [detail["answer"] for detail in result.details] == ["B", "B", "B"]
+
+
+def test_a_tie_between_choices_is_no_answer(tokenizer: Any, tools: Any) -> None:
+    engine = tools.engine(tools.uniform(len(tokenizer)))
+    samples = [ChoiceSample("Which?", ("A", "B"), answer) for answer in "AB"]
+    result = METHODS["choice_likelihood"](samples, tokenizer, engine)
+    assert result.values == (1.0, 1.0)
+    assert result.details[0]["answer"] is None
+
+
+def test_choices_compete_by_their_whole_loss_or_by_their_bytes(tools: Any) -> None:
+    tokenizer = tools.build(merges=0)
+    likely = tokenizer.encode("yes", add_special_tokens=False)
+    logits = [2.0 if word in likely else 0.0 for word in range(len(tokenizer))]
+    samples = [ChoiceSample("Well?", ("no", "yes yes"), "no")]
+    assert METHODS["choice_likelihood"](samples, tokenizer, tools.engine(lambda seen: logits)).score == 0
+    by_bytes = METHODS["choice_likelihood"](samples, tokenizer, tools.engine(lambda seen: logits), unit="bits_per_byte")
+    assert by_bytes.score == 1
+
+
+def test_choices_of_a_sample_stand_after_the_same_tokens(tokenizer: Any) -> None:
+    sample = ChoiceSample("word " * 100, ("a", "a much longer choice than that"), "a")
+    first, second = METHODS["choice_likelihood"].rows([sample], tokenizer, 40)
+    assert first.tokens[: first.start] == second.tokens[: second.start]
+    assert len(second.tokens) == 40
+
+
+def forgetful(tools: Any, kind: str) -> Any:
+    """A tokenizer that makes its own life easy."""
+    from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    if kind == "all one":
+        core = Tokenizer(models.WordLevel({"<unk>": 0, "</s>": 1}, unk_token="<unk>"))
+        core.pre_tokenizer = pre_tokenizers.Whitespace()
+        return PreTrainedTokenizerFast(tokenizer_object=core, unk_token="<unk>", eos_token="</s>")
+    lossy = {
+        "lower case": normalizers.Lowercase(),
+        "no spaces": normalizers.Replace(" ", ""),
+        "no rare words": normalizers.Replace(Regex(r"tailor|lamp|inn|Köln|flour"), "thing"),
+        "nothing": normalizers.Replace(Regex(r"[\s\S]+"), ""),
+    }
+    return tools.build(normalizer=lossy[kind])
+
+
+@pytest.mark.parametrize("unit", ["nats_per_token", "bits_per_byte"])
+@pytest.mark.parametrize("kind", ["all one", "lower case", "no spaces", "no rare words", "nothing"])
+@pytest.mark.parametrize("method", LOSS_METHODS)
+def test_a_tokenizer_that_loses_text_is_at_fault(method: str, kind: str, unit: str, tools: Any) -> None:
+    with pytest.raises(TokenizerFault, match="loses"):
+        METHODS[method].rows(samples_of(method, tools.prose), forgetful(tools, kind), 512, unit=unit)
+
+
+def test_choices_that_a_tokenizer_cannot_say_are_its_fault(tools: Any) -> None:
+    with pytest.raises(TokenizerFault, match="loses"):
+        METHODS["choice_likelihood"].rows([ChoiceSample("q", ("A", "B"), "A")], forgetful(tools, "lower case"), 64)
+
+
+def test_a_tokenizer_may_compose_letters_and_open_with_a_space(tools: Any) -> None:
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    core = Tokenizer(models.BPE(byte_fallback=True))
+    core.normalizer = normalizers.NFC()
+    core.pre_tokenizer = pre_tokenizers.Metaspace()
+    core.decoder = decoders.Sequence([decoders.Metaspace(), decoders.ByteFallback(), decoders.Fuse()])
+    byte_tokens = [f"<0x{byte:02X}>" for byte in range(256)]
+    core.train_from_iterator(
+        tools.prose, trainers.BpeTrainer(vocab_size=600, special_tokens=["</s>", *byte_tokens], show_progress=False)
+    )
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, eos_token="</s>")
+    samples = samples_of("text_loss", (*tools.prose, "cafe\u0301 \u4eca\u65e5"))
+    assert len(METHODS["text_loss"].rows(samples, tokenizer, 512)) == len(samples)
