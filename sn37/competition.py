@@ -14,6 +14,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from sn37.errors import EvaluatorFault
+
 __all__ = [
     "ARCHITECTURES",
     "Competition",
@@ -190,6 +192,8 @@ class EvalTask:
     def __post_init__(self) -> None:
         _expect(bool(_NAME.fullmatch(self.name)), "task name", self.name, "upper-case letters, digits and _")
         _expect(0 < self.weight <= 1, f"weight of {self.name}", self.weight, "a number in (0, 1]")
+        for name in ("source_args", "method_args"):
+            _expect(_plain(getattr(self, name)), f"{name} of {self.name}", getattr(self, name), "plain JSON data")
 
 
 @dataclass(frozen=True)
@@ -218,10 +222,17 @@ class Competition:
         """The model's score: the weighted sum of normalized task scores; lower is better.
 
         raw: task name -> raw score. Not finite as soon as one raw score is not, also where
-        normalization would hide it.
+        normalization would hide it. Raises EvaluatorFault where a raw score is negative: no loss is, and
+        an advantage by a share of the loss would turn against its owner.
         """
         if any(not math.isfinite(raw[task.name]) for task in self.tasks):
             return math.inf
+        for task in self.tasks:
+            if raw[task.name] < 0:
+                raise EvaluatorFault(
+                    f"the raw score of {task.name} is {raw[task.name]!r}; a loss is 0 or more: "
+                    f"correct the method {task.method}"
+                )
         return math.fsum(task.weight * task.normalization(raw[task.name]) for task in self.tasks)
 
     def to_dict(self) -> dict[str, Any]:
@@ -236,7 +247,7 @@ class Competition:
     def digest(self) -> str:
         """SHA-256 of the competition's canonical JSON, without its title and description."""
         data = {k: v for k, v in self.to_dict().items() if k not in ("title", "description")}
-        text = json.dumps(data, sort_keys=True, separators=(",", ":"), default=list)
+        text = json.dumps(data, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
     def __str__(self) -> str:
@@ -259,6 +270,15 @@ class Competition:
 
 
 _KINDS = {Fixed: "fixed", LinearDecay: "linear_decay", Unnormalized: "none", InverseExponential: "inverse_exponential"}
+
+
+def _plain(value: Any) -> bool:
+    """Whether a value is JSON data, so that the digest can cover it."""
+    if isinstance(value, Mapping):
+        return all(isinstance(key, str) and _plain(item) for key, item in value.items())
+    if isinstance(value, list | tuple):
+        return all(_plain(item) for item in value)
+    return value is None or isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value))
 
 
 def _kind(value: Epsilon | Normalization) -> str:

@@ -42,6 +42,10 @@ class Contender:
     block: int
     score: float
 
+    def __post_init__(self) -> None:
+        if self.score < 0:
+            raise ValueError(f"the score of {self.hotkey} is {self.score!r}; a loss is 0 or more")
+
 
 @dataclass(frozen=True)
 class Verdict:

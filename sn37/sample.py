@@ -76,15 +76,19 @@ def to_record(sample: Sample) -> dict[str, Any]:
 
 
 def from_record(record: Mapping[str, Any]) -> Sample:
-    """A sample from JSON data. Raises ValueError on an unknown kind or field."""
-    kind = _KINDS.get(record.get("kind", ""))
+    """A sample from JSON data. Raises ValueError on an unknown kind, an unknown or a missing field."""
+    name = record.get("kind")
+    kind = _KINDS.get(name) if isinstance(name, str) else None
     if kind is None:
-        raise ValueError(f"unknown kind of sample {record.get('kind')!r}; expected one of {', '.join(_KINDS)}")
-    data = {name: _frozen(value) for name, value in record.items() if name != "kind"}
+        raise ValueError(f"unknown kind of sample {name!r}; expected one of {', '.join(_KINDS)}")
+    data = {field: _frozen(value) for field, value in record.items() if field != "kind"}
     unknown = set(data) - {f.name for f in fields(kind)}
     if unknown:
-        raise ValueError(f"a {record['kind']} sample has no field {', '.join(sorted(unknown))}")
-    return kind(**data)
+        raise ValueError(f"a {name} sample has no field {', '.join(sorted(unknown))}")
+    try:
+        return kind(**data)
+    except TypeError as error:
+        raise ValueError(f"a {name} sample is incomplete: {error}") from None
 
 
 def digest(samples: Iterable[Sample]) -> str:

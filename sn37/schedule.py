@@ -53,7 +53,8 @@ class Schedule:
     def at(self, block: int) -> tuple[Share, ...]:
         """The split at `block`, in the order of competition ids; empty before the first period."""
         current = [period for period in self.periods if period.from_block <= block]
-        return current[-1].shares if current else ()
+        shares = current[-1].shares if current else ()
+        return tuple(sorted(shares, key=lambda share: share.competition.id))
 
     def competition(self, competition_id: int, block: int) -> Competition | None:
         """The competition with that id as it runs at `block`, or None."""
@@ -72,9 +73,9 @@ def fund(funding: Mapping[Competition | str, float], public: tuple[Share, ...]) 
     the shares do not sum to 1, or two different competitions claim one id.
     """
     total = math.fsum(funding.values())
-    if abs(total - 1) > _TOLERANCE:
+    if not abs(total - 1) <= _TOLERANCE:
         raise ValueError(f"the funding shares sum to {total:g}; expected 1")
-    if any(share <= 0 for share in funding.values()):
+    if not all(share > 0 for share in funding.values()):
         raise ValueError("every funding share must be above 0")
     parts: list[Share] = []
     for item, share in funding.items():
@@ -103,5 +104,5 @@ def _check(what: str, shares: tuple[Share, ...]) -> None:
     if len(set(ids)) != len(ids):
         raise ValueError(f"{what} uses a competition id twice: {ids}")
     total = math.fsum(share.share for share in shares)
-    if abs(total - 1) > _TOLERANCE or any(share.share <= 0 for share in shares):
+    if not abs(total - 1) <= _TOLERANCE or not all(share.share > 0 for share in shares):
         raise ValueError(f"the shares of {what} sum to {total:g}; expected positive shares with the sum 1")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from base64 import b64encode
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
@@ -47,7 +47,7 @@ MODEL_FILES = (
 """The files a model consists of, as patterns of file names (protocol, section 2)."""
 
 _MAX_REPO_CHARACTERS = 38
-_REPO_PART = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?")
+_REPO_PART = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]*[A-Za-z0-9_])?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _HASH = re.compile(r"[A-Za-z0-9+/]{43}=")
 _ID = re.compile(r"[0-9]{1,2}")
@@ -69,7 +69,7 @@ class ModelId:
 
     def __post_init__(self) -> None:
         for part in (self.namespace, self.name):
-            if not _REPO_PART.fullmatch(part) or "--" in part or ".." in part:
+            if not _REPO_PART.fullmatch(part) or "--" in part or ".." in part or part.endswith(".git"):
                 raise ValueError(f"{part!r} is no part of a hub repo name")
         if len(self.repo) > _MAX_REPO_CHARACTERS:
             raise ValueError(f"{self.repo!r} is longer than {_MAX_REPO_CHARACTERS} characters")
@@ -162,8 +162,8 @@ def file_digest(path: Path) -> str:
 def content_hash(folder: Path, digest: Callable[[Path], str] | Mapping[Path, str] = file_digest) -> str:
     """base64(SHA-256) over the concatenated digests of the model's files in `folder`.
 
-    Top-down: a folder's files in sorted order, then its sub-folders in sorted order. Links are not
-    followed. digest: how one file is hashed, or the digests already known.
+    Top-down: a folder's files in sorted order, then its sub-folders in sorted order, each with its
+    own sub-folders. Links to folders are not entered. digest: how one file is hashed, or the digests already known.
     """
     known = digest.__getitem__ if isinstance(digest, Mapping) else digest
     total = hashlib.sha256()
@@ -172,11 +172,12 @@ def content_hash(folder: Path, digest: Callable[[Path], str] | Mapping[Path, str
     return b64encode(total.digest()).decode()
 
 
-def _walk(folder: Path) -> list[Path]:
-    entries = sorted(folder.iterdir(), key=lambda path: path.name)
-    files = [p for p in entries if p.is_file() and is_model_file(p.name)]
-    folders = [p for p in entries if p.is_dir() and not p.is_symlink()]
-    return files + [path for sub in folders for path in _walk(sub)]
+def _walk(folder: Path) -> Iterator[Path]:
+    waiting = [folder]
+    while waiting:
+        entries = sorted(waiting.pop().iterdir(), key=lambda path: path.name)
+        yield from (path for path in entries if path.is_file() and is_model_file(path.name))
+        waiting += reversed([path for path in entries if path.is_dir() and not path.is_symlink()])
 
 
 def secure_hash(content: str, hotkey: str) -> str:

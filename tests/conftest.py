@@ -5,9 +5,10 @@ from __future__ import annotations
 import ipaddress
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,15 +36,11 @@ os.environ.update(
     WANDB_MODE="offline",
     WANDB_SILENT="true",
 )
-_THE_USERS_OWN = (
-    "HF_TOKEN",
-    "HUGGING_FACE_HUB_TOKEN",
-    "WANDB_API_KEY",
-    "HF_HUB_OFFLINE",
-    "HF_ENDPOINT",
-    "HF_HUB_CACHE",
-)
-for _name in (*_THE_USERS_OWN, "HF_DATASETS_CACHE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE", "no_proxy"):
+for _name in (
+    *("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "WANDB_API_KEY"),
+    *("HF_ENDPOINT", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "HF_DATASETS_CACHE", "HF_DATASETS_OFFLINE"),
+    *("TRANSFORMERS_OFFLINE", "WANDB_ENTITY", "WANDB_PROJECT", "WANDB_RUN_ID", "no_proxy"),
+):
     os.environ.pop(_name, None)
 
 # The same examples in every run: a gate that fails, fails again.
@@ -95,3 +92,24 @@ def _network_only_for_live_tests(request: pytest.FixtureRequest) -> Iterator[Non
     _online = request.node.get_closest_marker("live") is not None
     yield
     _online = False
+
+
+@pytest.fixture
+def fresh() -> Callable[[str], str]:
+    """Runs code in new interpreters with different hash seeds; what they print must be the same."""
+
+    def run(code: str) -> str:
+        printed = {
+            subprocess.run(
+                [sys.executable, "-c", code],
+                env={**os.environ, "PYTHONHASHSEED": seed},
+                capture_output=True,
+                text=True,
+                check=True,
+            ).stdout
+            for seed in ("0", "1", "4242")
+        }
+        assert len(printed) == 1, f"interpreters disagree: {printed}"
+        return printed.pop().strip()
+
+    return run
