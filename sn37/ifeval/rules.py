@@ -69,7 +69,7 @@ class _Keyword(Rule):
     keyword: str
 
     def __post_init__(self) -> None:
-        if words_of(self.keyword) != [self.keyword]:
+        if not isinstance(self.keyword, str) or words_of(self.keyword) != [self.keyword]:
             raise ValueError(f"keyword of the rule {self.name} is {self.keyword!r}; expected one word in lower case")
 
 
@@ -250,13 +250,14 @@ RULES: Mapping[str, type[Rule]] = {rule.name: rule for rule in _ALL}
 
 def rule_of(data: Mapping[str, Any]) -> Rule:
     """A rule from its data. Raises ValueError naming what is wrong."""
-    kind = RULES.get(data.get("rule", ""))
-    if kind is None:
-        raise ValueError(f"unknown rule {data.get('rule')!r}; expected one of {', '.join(RULES)}")
+    name = data.get("rule")
+    if not isinstance(name, str) or name not in RULES:
+        raise ValueError(f"unknown rule {name!r}; expected one of {', '.join(RULES)}")
+    kind = RULES[name]
     expected = {"rule", *(field.name for field in fields(kind))}
     if set(data) != expected:
         raise ValueError(f"the rule {kind.name} has {sorted(data)}; expected {sorted(expected)}")
-    return kind(**{name: value for name, value in data.items() if name != "rule"})
+    return kind(**{field: value for field, value in data.items() if field != "rule"})
 
 
 def conflict(one: Rule, other: Rule) -> bool:

@@ -10,7 +10,8 @@ __all__ = ["common_words", "interesting_words", "words_of"]
 
 _WORD = re.compile(r"[^\W_]+")
 _ENDINGS = (("ies", "y"), ("ied", "y"), ("es", ""), ("s", ""), ("ed", ""), ("d", ""), ("ing", ""), ("ing", "e"))
-_MORE_ENDINGS = (("ly", ""), ("er", ""), ("r", ""), ("est", ""), ("st", ""), ("'s", ""))
+_MORE_ENDINGS = (("ly", ""), ("er", ""), ("r", ""), ("est", ""), ("st", ""))
+_DOUBLED = re.compile(r"([bdgmnprt])\1$")
 
 MIN_LETTERS = 4
 """Letters of the shortest interesting word."""
@@ -47,4 +48,5 @@ def _common() -> frozenset[str]:
 
 def _stems(word: str) -> set[str]:
     endings = _ENDINGS + _MORE_ENDINGS
-    return {word} | {word.removesuffix(ending) + instead for ending, instead in endings if word.endswith(ending)}
+    stems = {word} | {word.removesuffix(ending) + instead for ending, instead in endings if word.endswith(ending)}
+    return stems | {_DOUBLED.sub(r"\1", stem) for stem in stems}
