@@ -65,6 +65,6 @@ def _sentence(error: OSError) -> str:
 def _fail(error: BaseException | None, sentence: str, code: int) -> None:
     if error is not None and os.environ.get("SN37_DEBUG"):
         raise error
-    fault = isinstance(error, Sn37Error) and not isinstance(error, ConfigError)
-    print(f"sn37: {error.owner + ' fault' if fault else 'error'}: {sentence}", file=sys.stderr)
+    kind = f"{error.owner} fault" if isinstance(error, Sn37Error) and not isinstance(error, ConfigError) else "error"
+    print(f"sn37: {kind}: {sentence}", file=sys.stderr)
     sys.exit(code)

@@ -100,7 +100,7 @@ def decide(plan: Plan, results: Mapping[str, Mapping[str, Any]]) -> Decision:
     epoch = plan.epoch
     if not epoch.sealed:
         entries, verdict = judge_results(plan.competition, plan.sync_block, results)
-        decision = {
+        written: dict[str, Any] = {
             "sync_block": plan.sync_block,
             "scores": entries,
             "field": [contender.hotkey for contender in verdict.field],
@@ -116,7 +116,9 @@ def decide(plan: Plan, results: Mapping[str, Mapping[str, Any]]) -> Decision:
             },
             "winner": verdict.winner,
         }
-        epoch.write("decision.json", decision)
+        ran = {name: sorted({r[name] for r in results.values() if name in r}) for name in ("device", "dtype", "engine")}
+        epoch.write("manifest.json", {**epoch.manifest, "ran": ran})
+        epoch.write("decision.json", written)
         (epoch.folder / "fault.json").unlink(missing_ok=True)
         epoch = epoch.seal()
     weights = weights_at(plan)

@@ -6,22 +6,29 @@ A finished result is written at once; a restart evaluates only what is missing.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from html import escape
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sn37.sample import to_record
 from sn37.validator.contenders import Pick
 from sn37.validator.decide import judge_results
 from sn37.validator.faults import Fault
 from sn37.validator.fetch import Fetched
 from sn37.validator.plan import Plan
+from sn37.validator.progress import Progress
+from sn37.validator.settings import Settings
 from sn37.validator.stages import undecided_on_fault
 
 if TYPE_CHECKING:
+    from sn37.engine.executors import Executor, Limits
     from sn37.hub import FetchedModel
 
 __all__ = ["Results", "evaluate"]
+
+MEMORY_SHARE = 0.8
+"""The share of the machine's memory that all workers together may take."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +50,138 @@ class Results:
             fault = entry["fault"]["reason"] if entry["fault"] else ""
             score = "-" if entry["score"] is None else f"{entry['score']:.4f}"
             seconds = sum(task["seconds"] for task in result["tasks"].values())
-            cells = (entry["uid"], score, f"{seconds:.1f}", fault)
+            tokens = sum(task["tokens"] for task in result["tasks"].values())
+            cells = (entry["uid"], score, f"{seconds:.1f}", f"{tokens:,}", fault)
             rows.append("<tr>" + "".join(f"<td>{escape(str(cell))}</td>" for cell in cells) + "</tr>")
-        head = "<tr><th>uid</th><th>loss</th><th>seconds</th><th>fault of the model</th></tr>"
-        return f"<table><thead>{head}</thead><tbody>{''.join(rows)}</tbody></table>"
+        names = ("uid", "loss", "seconds", "tokens", "fault of the model")
+        head = "".join(f"<th>{name}</th>" for name in names)
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+
+
+def evaluate(fetched: Fetched, executor: Executor | None = None) -> Results:
+    """Evaluate the chosen models, the next one fetched meanwhile; a sealed epoch is read back.
+
+    executor: where the workers run; the settings say it when None. Raises the first fault that is not a
+    model's own, after all others are evaluated; the epoch stays undecided and what was finished is kept.
+    """
+    plan = fetched.plan
+    if plan.epoch.sealed:
+        return Results(plan, plan.epoch.results)
+    with undecided_on_fault(plan.epoch, "evaluate"):
+        done = _finished(fetched)
+        missing = [pick for pick in plan.chosen if pick.submission.hotkey not in done]
+        faults: list[Fault] = []
+        for pick, model, outcome in _outcomes(fetched, missing, executor):
+            if isinstance(outcome, Fault) and not outcome.decides:
+                faults.append(outcome)
+                continue
+            result = _result(fetched, pick, model, outcome)
+            plan.epoch.write(f"results/{pick.submission.hotkey}.json", result)
+            done[pick.submission.hotkey] = result
+        if faults:
+            raise faults[0].error()
+    return Results(plan, done)
+
+
+def _outcomes(
+    fetched: Fetched, picks: list[Pick], executor: Executor | None
+) -> Iterator[tuple[Pick, FetchedModel | None, Mapping[str, Any] | Fault]]:
+    """(pick, model, result or fault) as they are had: what cannot be fetched needs no worker."""
+    from sn37.validator.evaluation import evaluate_all, payload_of
+
+    plan = fetched.plan
+    if not picks:
+        return
+    by_hotkey = {pick.submission.hotkey: pick for pick in picks}
+    models: dict[str, FetchedModel] = {}
+    unfetched: list[tuple[Pick, Fault]] = []
+    samples = {task.name: plan.epoch.folder / "samples" / f"{task.name}.jsonl" for task in plan.competition.tasks}
+
+    def payloads() -> Iterator[tuple[str, Mapping[str, Any]]]:
+        for pick, model in fetched.models(picks):
+            if isinstance(model, Fault):
+                unfetched.append((pick, model))
+                progress.finished(pick.submission.hotkey)
+                continue
+            models[pick.submission.hotkey] = model
+            payload = payload_of(plan.competition, model.folder, samples, tokenizer=fetched.tokenizer)
+            yield pick.submission.hotkey, payload
+
+    with Progress(len(picks)) as progress, _workers(plan, executor) as (running, limits):
+        control = plan.settings.control or plan.settings.root / "cache" / "control"
+        for hotkey, outcome in evaluate_all(
+            running, payloads(), limits, control=control, tokenizer=fetched.tokenizer, on_progress=progress.report
+        ):
+            progress.finished(hotkey)
+            models[hotkey].close()
+            result = Fault.of(outcome) if isinstance(outcome, Exception) else outcome
+            yield by_hotkey[hotkey], models[hotkey], result
+    for pick, fault in unfetched:
+        yield pick, None, fault
+
+
+@contextmanager
+def _workers(plan: Plan, given: Executor | None) -> Iterator[tuple[Executor, Limits]]:
+    """The given executor, left open, or the one of the settings, closed afterwards; and what a worker may take."""
+    from sn37.engine.executors import Limits, open_executor
+    from sn37.validator.evaluation import preloaded
+
+    devices = _devices(plan.settings)
+    limits = Limits(plan.competition.evaluation.time_limit_s, int(_memory_bytes() * MEMORY_SHARE / len(devices)))
+    if given is not None:
+        yield given, limits
+        return
+    executor = open_executor(plan.settings.executor, devices, preloaded(plan.competition.constraints.architectures))
+    try:
+        yield executor, limits
+    finally:
+        executor.close()
+
+
+def _devices(settings: Settings) -> tuple[str, ...]:
+    """One entry per worker: every GPU there is, or the CPU workers asked for (one, sharing all cores)."""
+    gpus = sorted(Path("/proc/driver/nvidia/gpus").glob("*"))
+    if settings.device == "cuda" or (settings.device == "auto" and gpus):
+        count = settings.workers or max(len(gpus), 1)
+        return tuple(f"cuda:{index}" for index in range(count))
+    return ("cpu",) * (settings.workers or 1)
+
+
+def _memory_bytes() -> int:
+    import psutil
+
+    return int(psutil.virtual_memory().total)
+
+
+def _finished(fetched: Fetched) -> dict[str, Mapping[str, Any]]:
+    """Results of an earlier, interrupted run that still hold: same submission, competition and samples."""
+    plan = fetched.plan
+    done: dict[str, Mapping[str, Any]] = {}
+    for pick in plan.chosen:
+        result = plan.epoch.read(f"results/{pick.submission.hotkey}.json")
+        if result is not None and all(result[name] == value for name, value in _identity(fetched, pick).items()):
+            done[pick.submission.hotkey] = result
+    return done
+
+
+def _identity(fetched: Fetched, pick: Pick) -> dict[str, Any]:
+    """What a result belongs to."""
+    submission = pick.submission
+    return {
+        "hotkey": submission.hotkey,
+        "uid": submission.uid,
+        "block": submission.block,
+        "text": submission.text,
+        "competition_digest": fetched.plan.competition.digest,
+        "samples": {name: data["digest"] for name, data in fetched.data.items()},
+    }
+
+
+def _result(
+    fetched: Fetched, pick: Pick, model: FetchedModel | None, outcome: Mapping[str, Any] | Fault
+) -> dict[str, Any]:
+    """One model's result as the record keeps it."""
+    known = {} if model is None else {"content_hash": model.content_hash, "bytes": model.bytes}
+    if isinstance(outcome, Fault):
+        return {**_identity(fetched, pick), **known, "fault": outcome.to_dict(), "tasks": {}}
+    return {**_identity(fetched, pick), **known, "fault": None, **outcome}

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import platform
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -18,6 +20,7 @@ from sn37.validator.contenders import Pick
 from sn37.validator.faults import Fault
 from sn37.validator.plan import Plan
 from sn37.validator.records import Epoch, write_text
+from sn37.validator.stages import undecided_on_fault
 
 if TYPE_CHECKING:
     from sn37.chain import Subnet
@@ -67,6 +70,21 @@ def fetch(plan: Plan, subnet: Subnet, hub: Hub) -> Fetched:
 
     Samples drawn before a restart are used again. Raises DataFault, HubFault, ChainFault.
     """
+    if plan.epoch.sealed:
+        return _read_back(plan, hub)
+    with undecided_on_fault(plan.epoch, "fetch"):
+        return _fetch(plan, subnet, hub)
+
+
+def _read_back(plan: Plan, hub: Hub) -> Fetched:
+    data = plan.epoch.manifest["data"]
+    samples = {
+        task.name: tuple(from_record(r) for r in plan.epoch.samples(task.name)) for task in plan.competition.tasks
+    }
+    return Fetched(plan, hub, samples, None, data)
+
+
+def _fetch(plan: Plan, subnet: Subnet, hub: Hub) -> Fetched:
     constraints = plan.competition.constraints
     data: dict[str, Any] = dict(plan.epoch.read("data.json") or {})
     samples = {}
@@ -84,7 +102,17 @@ def fetch(plan: Plan, subnet: Subnet, hub: Hub) -> Fetched:
         folder, commit = hub.fetch_tokenizer(constraints.tokenizer, plan.as_of)
         if data.get("tokenizer") != commit:
             plan.epoch.write("data.json", data := {**data, "tokenizer": commit})
-    return Fetched(plan, hub, samples, folder, {task.name: data[task.name] for task in plan.competition.tasks})
+    per_task = {task.name: data[task.name] for task in plan.competition.tasks}
+    manifest = {"data": per_task, "tokenizer": data.get("tokenizer"), "versions": _versions()}
+    plan.epoch.write("manifest.json", {**plan.manifest(), **manifest})
+    return Fetched(plan, hub, samples, folder, per_task)
+
+
+def _versions() -> dict[str, str]:
+    """What could change a number: Python, the platform, and the packages that compute."""
+    packages = ("sn37", "torch", "transformers", "tokenizers", "safetensors", "pyarrow", "bittensor")
+    found = {name: metadata.version(name) for name in packages}
+    return {**found, "python": platform.python_version(), "machine": platform.machine()}
 
 
 def draw(plan: Plan, task: EvalTask, subnet: Subnet, hub: Hub) -> tuple[tuple[Sample, ...], dict[str, Any]]:

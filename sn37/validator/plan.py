@@ -105,15 +105,11 @@ class Plan:
 
 
 def schedule_of(settings: Settings, hub: Hub) -> Schedule:
-    """The public schedule with the validator's own funding in place of its split."""
-    from sn37.competitions import public_schedule, read_funding
+    """The public schedule with the validator's own funding in place of its split; its own tasks are loaded first."""
+    from sn37.competitions import funded_schedule, load_tasks
 
-    public = public_schedule()
-    funding = read_funding(settings.funding, Path.cwd(), hub.read_file)
-    try:
-        return public.funded(funding)
-    except ValueError as error:
-        raise ConfigError(f"funding: {error}") from error
+    load_tasks(settings.tasks)
+    return funded_schedule(settings.funding, Path.cwd(), hub.read_file)
 
 
 def plan(settings: Settings, subnet: Subnet, hub: Hub) -> Plan:

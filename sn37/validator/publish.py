@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sn37.validator.decide import Decision
-from sn37.validator.mirror import mirror_epoch
 from sn37.validator.plan import Plan
 from sn37.validator.records import write_json
 
@@ -47,9 +46,17 @@ def publish(plan: Plan, decision: Decision, subnet: Subnet) -> Publication:
     before = decision.epoch.read("published.json") or {}
     weights = {hotkey: weight for hotkey, weight in decision.weights.items() if hotkey in plan.uids}
     chain = _set_weights(plan, weights, subnet)
-    told = before.get("mirror") or mirror_epoch(plan, decision, subnet.hotkey)
+    told = before.get("mirror") or _mirror(plan, decision, subnet.hotkey)
     decision.epoch.write("published.json", {"weights": weights, "chain": chain, "mirror": told})
     return Publication(weights, plan.uids, chain, told)
+
+
+def _mirror(plan: Plan, decision: Decision, hotkey: str) -> str:
+    if plan.settings.wandb == "off":
+        return "off"
+    from sn37.validator.mirror import mirror_epoch
+
+    return mirror_epoch(plan, decision, hotkey)
 
 
 def _set_weights(plan: Plan, weights: Mapping[str, float], subnet: Subnet) -> str:
