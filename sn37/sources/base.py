@@ -88,7 +88,7 @@ class TrustedHotkeys(Protocol):
 class Verifier(Protocol):
     """Whether `signature` (hex) is the hotkey's own over `message`. Never raises."""
 
-    def __call__(self, message: str, signature: str, hotkey: str) -> bool: ...
+    def __call__(self, message: str, signature: str, hotkey: str, /) -> bool: ...
 
 
 @dataclass
