@@ -1,0 +1,168 @@
+"""The layers of the library: imports run downward only."""
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+PURE = (
+    "errors",
+    "clock",
+    "competition",
+    "files",
+    "ifeval",
+    "incentive",
+    "registry",
+    "sample",
+    "schedule",
+    "submission",
+)
+"""The rooms that know nothing but the standard library and each other."""
+
+COMPOSED = ("chain", "competitions", "engine", "hub", "methods", "sources")
+"""What the validator and the miner put together."""
+
+SEES = {
+    **dict.fromkeys(PURE, ()),
+    "chain": (),
+    "engine": (),
+    "hub": (),
+    "sources": (),
+    "methods": ("engine.interface",),
+    "competitions": ("methods", "sources"),
+    "validator": COMPOSED,
+    "miner": COMPOSED,
+    "analysis": ("validator.records",),
+    "devnet": (*COMPOSED, "miner"),
+    "pipeline": (),
+    "commands": (*COMPOSED, "analysis", "devnet", "miner", "pipeline", "validator"),
+    "cli": ("commands",),
+    "__main__": ("cli",),
+}
+"""The rooms each room may import, besides the pure ones and itself. A room is a file or folder of `sn37/`."""
+
+ONLY_IN = {
+    "bittensor": ("chain", "devnet"),
+    "bittensor_core": ("chain", "devnet"),
+    "huggingface_hub": ("hub", "devnet"),
+    "papermill": ("pipeline",),
+    "ray": ("engine",),
+    "starlette": ("devnet",),
+    "typer": ("cli", "commands"),
+    "uvicorn": ("devnet",),
+}
+"""The clients with one door: the rooms that may import them."""
+
+
+def room_of(path):
+    return path.relative_to(ROOT / "sn37").with_suffix("").parts[0]
+
+
+def imported(path):
+    """The (line, module) of every import of a file: at the top, in functions, for types only, by name."""
+    package = path.relative_to(ROOT).with_suffix("").parts[:-1]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"), str(path))):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = ".".join(package[: len(package) + 1 - node.level]) + "." if node.level else ""
+            module = (base + (node.module or "")).rstrip(".")
+            # `from sn37 import chain` imports sn37.chain; `from sn37.errors import X` no module of that name.
+            below = [f"{module}.{alias.name}" for alias in node.names]
+            found = [name for name in below if (ROOT / name.replace(".", "/")).is_dir() or module_file(name).is_file()]
+            yield from ((node.lineno, name) for name in found or [module])
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module") and node.args:
+            name = node.args[0]
+            if isinstance(name, ast.Constant) and isinstance(name.value, str):
+                yield node.lineno, name.value
+
+
+def module_file(name):
+    return (ROOT / name.replace(".", "/")).with_suffix(".py")
+
+
+FILES = sorted((ROOT / "sn37").rglob("*.py"))
+
+
+def allowed(room, target):
+    """Whether a room may import the module `target`, named from `sn37.` on ("" for sn37 itself)."""
+    if target == "" or target.split(".")[0] in (*PURE, room):
+        return True
+    return any(target == seen or target.startswith(f"{seen}.") for seen in SEES[room])
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_run_downward_only(path):
+    room = room_of(path)
+    if room == "__init__":
+        assert {m.split(".")[1] for _, m in imported(path) if m.startswith("sn37.")} <= set(PURE)
+        return
+    assert room in SEES, f"sn37/{room} is a new room: give it a place in SEES"
+    upward = [
+        f"{path.relative_to(ROOT)}:{line} imports {module}"
+        for line, module in imported(path)
+        if module.split(".")[0] == "sn37" and not allowed(room, module.removeprefix("sn37").lstrip("."))
+    ]
+    assert not upward
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_each_client_has_one_door(path):
+    room = room_of(path)
+    tops = {(line, module.split(".")[0]) for line, module in imported(path)}
+    strays = {(line, top) for line, top in tops if room not in ONLY_IN.get(top, (room,))}
+    assert not strays, f"{path.relative_to(ROOT)}: {strays}"
+    if room in PURE:
+        assert {top for _, top in tops} <= {"sn37", *sys.stdlib_module_names}
+
+
+def test_nobody_but_the_command_line_sees_the_embedded_world():
+    assert [room for room in SEES if allowed(room, "devnet.world")] == ["devnet", "commands"]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_module_stays_small(path):
+    """A file over 300 lines or a function over 50 asks to be split."""
+    text = path.read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 300
+    functions = [n for n in ast.walk(ast.parse(text)) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
+    long = {f.name: f.end_lineno - f.lineno + 1 for f in functions if f.end_lineno - f.lineno >= 50}
+    assert not long
+
+
+def test_the_walk_sees_every_kind_of_import(tmp_path, monkeypatch):
+    monkeypatch.setitem(globals(), "ROOT", tmp_path)
+    room = tmp_path / "sn37" / "engine"
+    room.mkdir(parents=True)
+    (room / "other.py").touch()
+    path = room / "sly.py"
+    path.write_text(
+        """
+import sn37.a, b
+from sn37.c import d
+from . import other
+from ..hub import e
+from sn37.engine import other
+
+def f():
+    import sn37.g
+    importlib.import_module("sn37.h")
+
+if TYPE_CHECKING:
+    from sn37 import i
+"""
+    )
+    assert sorted(name for _, name in imported(path)) == [
+        "b",
+        "sn37",
+        "sn37.a",
+        "sn37.c",
+        "sn37.engine.other",
+        "sn37.engine.other",
+        "sn37.g",
+        "sn37.h",
+        "sn37.hub",
+    ]
