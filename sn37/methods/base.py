@@ -8,8 +8,8 @@ one's own may as well be one plain function.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any, Protocol, TypeVar
 
 from sn37.engine.interface import Engine, Progress
@@ -146,11 +146,27 @@ def of_kind(samples: Sequence[Sample], kind: type[S], name: str) -> list[S]:
     if not samples:
         raise DataFault(f"{name} got no sample; expected one or more: look at the task's source")
     found: list[S] = []
-    for sample in samples:
+    for i, sample in enumerate(samples):
         if not isinstance(sample, kind):
             raise ConfigError(
                 f"{name} got a {type(sample).__name__}; expected only {kind.__name__}: "
                 "give the task a source and a method that fit each other"
             )
+        for text in _texts(asdict(sample)):
+            try:
+                text.encode()
+            except UnicodeEncodeError:
+                # here, for a tokenizer that fails at it would be blamed
+                raise DataFault(f"sample {i} has half a character (a lone surrogate); expected Unicode text") from None
         found.append(sample)
     return found
+
+
+def _texts(data: Any) -> Iterator[str]:
+    if isinstance(data, str):
+        yield data
+    elif isinstance(data, Mapping):
+        yield from _texts(list(data.values()))
+    elif isinstance(data, list | tuple):
+        for item in data:
+            yield from _texts(item)

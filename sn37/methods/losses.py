@@ -46,13 +46,13 @@ class Fidelity:
 
     def target_bytes(self, text: str, tokens: Sequence[int], whole: bool) -> int:
         """UTF-8 bytes of the text that the tokens stand for; whole: False where its end was cut off."""
-        kept = _normal(decode(self.tokenizer, tokens, special=True).rstrip("\ufffd"))
-        expected = _normal(text)
+        kept, expected = _normal(decode(self.tokenizer, tokens, special=True)), _normal(text)
         if not whole:
+            kept = kept.rstrip("\ufffd")  # the cut may go through a letter
             expected = expected[: len(kept)]
         self.seen += len(expected)
         self.lost += (Counter(expected) - Counter(kept)).total()
-        return len(expected.encode("utf-8", "surrogatepass"))
+        return len(expected.encode())
 
     def check(self) -> None:
         """Raises TokenizerFault when too much was lost."""
