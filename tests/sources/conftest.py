@@ -1,0 +1,70 @@
+"""What sources are given in these tests: the real readers, over embedded servers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from bittensor_core import Keypair
+
+from sn37.chain import verify
+from sn37.clock import generator
+from sn37.devnet.runs import cortex_run, prompting_run
+from sn37.devnet.wandb import API_KEY, ServedRun, WandbServer
+from sn37.sources import Context
+from sn37.validator.runs import WandbRuns
+
+AS_OF = datetime(2026, 1, 10, tzinfo=UTC)
+KEYS = {name: Keypair.create_from_uri(f"//{name}") for name in ("trusted", "second", "poor", "nobody")}
+HOTKEYS = {name: str(key.ss58_address) for name, key in KEYS.items()}
+
+
+def trusted(netuid: int, min_stake: float) -> frozenset[str]:
+    """Two validators with stake enough, one with less; on subnets 1 and 18 only."""
+    names = ("trusted", "second") if min_stake > 0 else ("trusted", "second", "poor")
+    return frozenset(HOTKEYS[name] for name in names) if netuid in (1, 18) else frozenset()
+
+
+def context(seed: int = 7, *, datasets: Any = None, runs: Any = None, as_of: datetime = AS_OF) -> Context:
+    """A context as the validator composes it. seed: of the epoch."""
+    return Context(generator(seed, "TASK"), as_of, datasets, runs, trusted, verify)
+
+
+@pytest.fixture
+def make_context() -> Callable[..., Context]:
+    return context
+
+
+@pytest.fixture(scope="module")
+def wandb_server() -> Iterator[WandbServer]:
+    """Honest runs by two validators on each subnet, and runs that must not count."""
+    runs = []
+    for make in (prompting_run, cortex_run):
+        key = "HOTKEY_SS58" if make is prompting_run else "hotkey"
+        signature = "SIGNATURE" if make is prompting_run else "signature"
+        name = make.__name__.removesuffix("_run")
+        runs += [
+            make(KEYS["trusted"], f"{name}-first", AS_OF),
+            make(KEYS["second"], f"{name}-second", AS_OF),
+            make(KEYS["poor"], f"{name}-poor", AS_OF),
+            make(KEYS["nobody"], f"{name}-nobody", AS_OF),
+            make(KEYS["nobody"], f"{name}-forged", AS_OF, claims={key: HOTKEYS["trusted"]}),
+            make(KEYS["trusted"], f"{name}-unsigned", AS_OF, claims={signature: None}),
+            make(KEYS["trusted"], f"{name}-garbage", AS_OF, claims={signature: "0xnot hex"}),
+            old(make(KEYS["trusted"], f"{name}-old", AS_OF - timedelta(days=5))),
+        ]
+    with WandbServer(runs) as server:
+        yield server
+
+
+def old(run: ServedRun) -> ServedRun:
+    return replace(run, heartbeat_at=run.heartbeat_at - timedelta(hours=1))
+
+
+@pytest.fixture
+def read_runs(wandb_server: WandbServer) -> WandbRuns:
+    return WandbRuns(wandb_server.base_url, API_KEY, timeout_s=20, pause_s=0.05)
+
