@@ -1,0 +1,21 @@
+"""What the devnet tests share."""
+
+import bittensor as bt
+import pytest
+
+
+@pytest.fixture
+def sdk(tmp_path, monkeypatch):
+    """Opens the SDK's blocking client over a chain; closed with all its threads after the test."""
+    monkeypatch.setenv("BTCLI_TOKEN_SYMBOLS_CACHE", str(tmp_path / "symbols.json"))
+    opened = []
+
+    def client(chain):
+        opened.append(bt.Subtensor("local", substrate=chain.substrate()))
+        return opened[-1].connect()
+
+    yield client
+    for each in opened:
+        thread = each._loop_thread
+        each.close()
+        thread._loop.close()  # the SDK stops its loop, but leaves it open
