@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sn37.competitions.funding import funded_schedule, read_funding, read_funding_file
-from sn37.competitions.public import public, public_competitions, public_schedule
+from sn37.competitions.public import public, public_competitions, public_schedule, read_schedule
 from sn37.competitions.reader import read_competition
 from sn37.competitions.tasks import load_tasks
 
@@ -16,4 +16,5 @@ __all__ = [
     "read_competition",
     "read_funding",
     "read_funding_file",
+    "read_schedule",
 ]

@@ -104,7 +104,9 @@ def _outcomes(
                 progress.finished(pick.submission.hotkey)
                 continue
             models[pick.submission.hotkey] = model
-            payload = payload_of(plan.competition, model.folder, samples, tokenizer=fetched.tokenizer)
+            payload = payload_of(
+                plan.competition, model.folder, samples, tokenizer=fetched.tokenizer, own_tasks=plan.settings.tasks
+            )
             yield pick.submission.hotkey, payload
 
     with Progress(len(picks)) as progress, _workers(plan, executor) as (running, limits):

@@ -46,12 +46,14 @@ def payload_of(
     samples: Mapping[str, Sequence[Sample] | Path],
     *,
     tokenizer: Path | None,
+    own_tasks: Sequence[str] = (),
     engine: str = "reference",
 ) -> dict[str, Any]:
     """What `evaluate` needs to know, as JSON data.
 
     samples: task name -> its samples, or a file of them, one JSON record a line; tokenizer: the folder of
-    the competition's, None where each model brings its own.
+    the competition's, None where each model brings its own; own_tasks: the validator's own files and
+    entry points with methods.
     """
     tasks = []
     for task in competition.tasks:
@@ -66,6 +68,7 @@ def payload_of(
         "constraints": asdict(competition.constraints),
         "evaluation": asdict(competition.evaluation),
         "engine": engine,
+        "own_tasks": list(own_tasks),
         "tasks": tasks,
     }
 
@@ -83,6 +86,10 @@ def evaluate(payload: Mapping[str, Any], report: Report | None = None) -> dict[s
     if payload.get("threads"):
         torch.set_num_threads(int(payload["threads"]))
     torch.use_deterministic_algorithms(True, warn_only=True)
+    if payload.get("own_tasks"):
+        from sn37.competitions import load_tasks
+
+        load_tasks(payload["own_tasks"])
     device = str(payload.get("device", "cpu"))
     constraints = _constraints(payload["constraints"])
     dtype = payload.get("dtype") or constraints.dtype

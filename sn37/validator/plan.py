@@ -106,10 +106,11 @@ class Plan:
 
 def schedule_of(settings: Settings, hub: Hub) -> Schedule:
     """The public schedule with the validator's own funding in place of its split; its own tasks are loaded first."""
-    from sn37.competitions import funded_schedule, load_tasks
+    from sn37.competitions import funded_schedule, load_tasks, read_schedule
 
     load_tasks(settings.tasks)
-    return funded_schedule(settings.funding, Path.cwd(), hub.read_file)
+    own = None if settings.schedule is None else read_schedule(settings.schedule)
+    return funded_schedule(settings.funding, Path.cwd(), hub.read_file, own)
 
 
 def plan(settings: Settings, subnet: Subnet, hub: Hub) -> Plan:

@@ -41,9 +41,11 @@ class Settings:
 
     network: a network's name or URL; hub: the hub's address, None for the public one; root: folder of
     the records and caches; funding: shares over `public`, public names, competition files and
-    `repo@commit`; competition: a name or id, None to take turns by sync block; sync_block: None for
-    the newest; device: `auto`, `cpu` or `cuda`; workers: processes at once, 0 to choose; control: folder
-    of a known-good model that decides who is at fault when a worker dies; wandb: `offline`, `online` or `off`.
+    `repo@commit`; schedule: a subnet's own schedule file in place of the public one; competition: a
+    name or id, None to take turns by sync block; sync_block: None for the newest; device: `auto`, `cpu` or
+    `cuda`; workers: processes at once, 0 to choose; control: folder of known-good models that decide who
+    is at fault when a worker dies; wandb: `offline`, `online` or `off`; tasks: Python files and entry
+    points with sources and methods of this validator's own.
     """
 
     network: str = "finney"
@@ -54,6 +56,7 @@ class Settings:
     hub: str | None = None
     root: Path = Path("validator")
     funding: Mapping[str, float] = field(default_factory=lambda: {PUBLIC: 1.0})
+    schedule: Path | None = None
     competition: str | int | None = None
     sync_block: int | None = None
     clock: Clock = Clock()
@@ -72,8 +75,6 @@ class Settings:
         _choose("wandb", self.wandb, ("offline", "online", "off"))
         if self.workers < 0:
             raise ConfigError(f"workers is {self.workers}; expected 0 (choose) or more")
-        if self.control is not None and not self.control.is_dir():
-            raise ConfigError(f"control is {self.control}; expected the folder of a known-good model")
 
     @classmethod
     def of(cls, **parameters: Any) -> Settings:
@@ -83,10 +84,11 @@ class Settings:
         unknown = set(values) - set(cls.__dataclass_fields__)
         if unknown:
             raise ConfigError(f"unknown settings {', '.join(sorted(unknown))}")
-        for name in ("root", "control"):
+        for name in ("root", "control", "schedule"):
             if values.get(name) is not None:
                 values[name] = Path(values[name]).expanduser().absolute()
-        values["tasks"] = tuple(values.get("tasks") or ())
+        own = values.get("tasks") or ()
+        values["tasks"] = tuple(str(Path(name).absolute()) if name.endswith(".py") else name for name in own)
         try:
             return cls(clock=clock, **values)
         except (TypeError, ValueError) as error:
