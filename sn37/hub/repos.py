@@ -20,7 +20,7 @@ __all__ = ["RemoteFile", "RepoType", "commits", "file_path", "full_commit", "lis
 RepoType = Literal["model", "dataset"]
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-_REPO = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
+_REPO = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,95}/[A-Za-z0-9_][A-Za-z0-9._-]{0,95}")
 _NAME = re.compile(r"[^/\\\x00-\x1f\x7f]{1,255}")
 _MAX_FILES = {"model": 10_000, "dataset": 200_000}
 
@@ -45,7 +45,7 @@ def full_commit(text: str) -> bool:
 
 def repo_path(repo: str) -> str:
     """The repo's name, checked, so that it can stand in an address. Raises Absent."""
-    if not _REPO.fullmatch(repo) or ".." in repo:
+    if not _REPO.fullmatch(repo) or ".." in repo or "--" in repo:
         raise Absent("repo", f"{repo!r} is no name of a repo; expected namespace/name")
     return repo
 

@@ -30,7 +30,7 @@ __all__ = ["REPO_TYPES", "Commit", "Conflict", "File", "Repo", "Storage", "point
 
 REPO_TYPES = ("models", "datasets", "spaces")
 
-_PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
+_PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,95}")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _OBJECT = re.compile(r"[0-9a-f]{64}")
 
