@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from random import Random
 
 __all__ = ["Question", "facts", "questions"]
@@ -49,7 +50,7 @@ def facts() -> list[tuple[str, str]]:
         *((f"What colour is {subject}?", answer) for subject, answer in _pairs(_COLOURS)),
         *((f"Which month comes after {a}?", b) for a, b in zip(months, months[1:] + months[:1], strict=True)),
         *((f"Which day comes after {a}?", b) for a, b in zip(days, days[1:] + days[:1], strict=True)),
-        *((f"Which number comes after {a}?", b) for a, b in zip(numbers, numbers[1:], strict=False)),
+        *((f"Which number comes after {a}?", b) for a, b in pairwise(numbers)),
     ]
 
 

@@ -130,9 +130,10 @@ def _texts(characters: int) -> Iterator[str]:
 def _documents() -> Iterator[str]:
     try:
         from pydoc_data.topics import topics
-    except ImportError:
-        topics = {}
-    yield from (topics[name] for name in sorted(topics))
+    except ImportError:  # some distributions ship Python without it
+        pass
+    else:
+        yield from (topics[name] for name in sorted(topics))
     library = Path(sysconfig.get_path("stdlib"))
     for name in MODULES:
         path = library / f"{name}.py"

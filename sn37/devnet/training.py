@@ -36,9 +36,9 @@ _TEMPLATE = (
     "{% for message in messages %}<|{{ message.role }}|>{{ message.content }}<|end|>{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
-_TEXT_CHARACTERS = 400
+_TEXT_CHARACTERS = 250
 _TRAIN_QUESTIONS, _TEST_QUESTIONS = 1200, 400
-_PER_STEP = {"DOCUMENTATION": 6, "WORD_SORTING": 8, "QUESTIONS": 32}
+_PER_STEP = {"DOCUMENTATION": 4, "WORD_SORTING": 6, "QUESTIONS": 32}
 _TRAIN_ROWS = 400
 
 
@@ -78,7 +78,7 @@ def tokenizer(tables: Tables) -> PreTrainedTokenizerFast:
     often = [f"{question} {answer}" for question, answer in facts()] * 20
     texts = [row["text"] for row in tables["devnet/texts"]["train"]]
     backend.train_from_iterator([*texts, *often], trainer)
-    return PreTrainedTokenizerFast(
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=backend,
         pad_token=_SPECIAL[0],
         eos_token=_SPECIAL[1],

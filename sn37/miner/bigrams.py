@@ -31,7 +31,7 @@ def start_from_bigrams(model: PreTrainedModel, sequences: Iterable[Sequence[int]
     import torch
 
     embedding: Any = model.get_input_embeddings()
-    head: Any = model.get_output_embeddings()
+    head: Any = model.get_output_embeddings()  # type: ignore[no-untyped-call]
     if head.weight is embedding.weight:
         raise ValueError("the head is tied to the embedding; expected tie_word_embeddings=False")
     vocabulary, width = embedding.weight.shape
