@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,8 +13,12 @@ from bittensor_core import Keypair
 
 from sn37.chain import verify
 from sn37.clock import generator
+from sn37.devnet.datasets import Dataset, public_datasets
+from sn37.devnet.hub import HubServer
 from sn37.devnet.runs import cortex_run, prompting_run
 from sn37.devnet.wandb import API_KEY, ServedRun, WandbServer
+from sn37.hub import Hub
+from sn37.hub.pages import PinnedDatasets
 from sn37.sources import Context
 from sn37.validator.runs import WandbRuns
 
@@ -68,3 +73,57 @@ def old(run: ServedRun) -> ServedRun:
 def read_runs(wandb_server: WandbServer) -> WandbRuns:
     return WandbRuns(wandb_server.base_url, API_KEY, timeout_s=20, pause_s=0.05)
 
+
+class Time:
+    """The hub's clock; it stands a day before the sync block until it is moved."""
+
+    def __init__(self) -> None:
+        self.now = AS_OF - timedelta(days=1)
+
+    def __call__(self) -> datetime:
+        return self.now
+
+
+@dataclass(frozen=True)
+class Datasets:
+    """An embedded hub with the public datasets, and readers of it."""
+
+    server: HubServer
+    time: Time
+    folder: Path
+
+    def upload(self, dataset: Dataset, *, private: bool = False) -> None:
+        """Publish a dataset as its owner would, in one commit."""
+        from huggingface_hub import HfApi
+
+        folder = dataset.write(self.new_folder())
+        client = HfApi(endpoint=self.server.endpoint, token=self.server.token_of(dataset.repo.split("/")[0]))
+        client.create_repo(dataset.repo, repo_type="dataset", private=private, exist_ok=True)
+        client.upload_folder(repo_id=dataset.repo, repo_type="dataset", folder_path=folder)
+
+    def reader(self, as_of: datetime = AS_OF) -> PinnedDatasets:
+        """A reader that has read nothing before."""
+        folder = self.new_folder()
+        hub = Hub(self.server.endpoint, cache=folder / "models", first_wait_s=0.0, timeout_s=10)
+        return PinnedDatasets(hub, as_of, folder / "pages")
+
+    def new_folder(self) -> Path:
+        path = self.folder / f"{len(list(self.folder.iterdir())):04d}"
+        path.mkdir()
+        return path
+
+
+@pytest.fixture(scope="session")
+def datasets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Datasets]:
+    time = Time()
+    validators = [HOTKEYS["trusted"], HOTKEYS["second"]]
+    with HubServer(tmp_path_factory.mktemp("hub"), clock=time) as server:
+        hub = Datasets(server, time, tmp_path_factory.mktemp("datasets"))
+        for dataset in public_datasets(validators, AS_OF, [HOTKEYS["poor"], HOTKEYS["nobody"]]):
+            hub.upload(dataset)
+        yield hub
+
+
+@pytest.fixture
+def hotkeys() -> dict[str, str]:
+    return HOTKEYS
