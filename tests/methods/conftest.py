@@ -123,6 +123,23 @@ def build(
     return wrapped
 
 
+def pieces() -> Any:
+    """A tokenizer in the manner of SentencePiece: marked blanks, bytes for the unknown, composed letters."""
+    from tokenizers import Tokenizer, decoders, models, normalizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    core = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>"))
+    core.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    steps = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    core.decoder = decoders.Sequence(steps)
+    bytes_known = [f"<0x{byte:02X}>" for byte in range(256)]
+    trainer = trainers.BpeTrainer(
+        vocab_size=600, special_tokens=["<unk>", "</s>", *bytes_known], show_progress=False, max_token_length=6
+    )
+    core.train_from_iterator(PROSE, trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=core, eos_token="</s>", unk_token="<unk>")
+
+
 @pytest.fixture(scope="session")
 def tokenizer() -> Any:
     return build()
@@ -140,5 +157,6 @@ def tools() -> Any:
         bigram = staticmethod(bigram)
         scripted = staticmethod(scripted)
         build = staticmethod(build)
+        pieces = staticmethod(pieces)
 
     return Tools

@@ -139,9 +139,25 @@ def test_ending_early_never_changes_the_answer(bytes_tokenizer: Any, reply: list
     assert answers[0] == answers[1]
 
 
+@given(st.lists(st.one_of(st.integers(1, 400), st.sampled_from(["A", " A", "éA", "A—", "."])), max_size=20))
+def test_ending_early_never_changes_the_answer_of_pieces(piece_tokenizer: Any, reply: list[int | str]) -> None:
+    tokens: list[int] = []
+    for part in reply:
+        tokens += [part] if isinstance(part, int) else piece_tokenizer.encode(part, add_special_tokens=False)
+    stop = stop_when_decided(piece_tokenizer, CHOICES)
+    ended = next((tokens[: i + 1] for i in range(len(tokens)) if stop(tokens[: i + 1])), tokens)
+    answers = [answer_of(piece_tokenizer.decode(said, skip_special_tokens=True), CHOICES) for said in (ended, tokens)]
+    assert answers[0] == answers[1]
+
+
 @pytest.fixture(scope="module")
 def bytes_tokenizer(tools: Any) -> Any:
     return tools.build(merges=0)
+
+
+@pytest.fixture(scope="module")
+def piece_tokenizer(tools: Any) -> Any:
+    return tools.pieces()
 
 
 def test_an_engine_that_does_not_stop_gives_the_same_result(tokenizer: Any, tools: Any) -> None:

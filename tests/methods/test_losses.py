@@ -266,18 +266,8 @@ def test_choices_that_a_tokenizer_cannot_say_are_its_fault(tools: Any) -> None:
         METHODS["choice_likelihood"].rows([ChoiceSample("q", ("A", "B"), "A")], forgetful(tools, "lower case"), 64)
 
 
-def test_a_tokenizer_may_compose_letters_and_open_with_a_space(tools: Any) -> None:
-    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
-    from transformers import PreTrainedTokenizerFast
-
-    core = Tokenizer(models.BPE(byte_fallback=True))
-    core.normalizer = normalizers.NFC()
-    core.pre_tokenizer = pre_tokenizers.Metaspace()
-    core.decoder = decoders.Sequence([decoders.Metaspace(), decoders.ByteFallback(), decoders.Fuse()])
-    byte_tokens = [f"<0x{byte:02X}>" for byte in range(256)]
-    core.train_from_iterator(
-        tools.prose, trainers.BpeTrainer(vocab_size=600, special_tokens=["</s>", *byte_tokens], show_progress=False)
-    )
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, eos_token="</s>")
-    samples = samples_of("text_loss", (*tools.prose, "cafe\u0301 \u4eca\u65e5"))
-    assert len(METHODS["text_loss"].rows(samples, tokenizer, 512)) == len(samples)
+def test_a_tokenizer_may_compose_letters_and_open_with_a_blank(tools: Any) -> None:
+    texts = (*tools.prose, "cafe\u0301 \u4eca\u65e5", "] ) >", " two\n\n  lines\t\u2014 ", "ends \n")
+    for method in LOSS_METHODS:
+        rows = METHODS[method].rows(samples_of(method, texts), tools.pieces(), 512)  # type: ignore[attr-defined]
+        assert len(rows) == len(texts)
