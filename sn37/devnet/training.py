@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from sn37.engine.interface import LossRow
     from sn37.sample import Sample
 
-__all__ = ["Tables", "data", "tokenizer", "train_models"]
+__all__ = ["Tables", "data", "save_tokenizer", "tokenizer", "train_models"]
 
 Tables = Mapping[str, Mapping[str, Sequence[Mapping[str, Any]]]]
 """The devnet's data: repo -> split -> rows."""
@@ -86,6 +86,12 @@ def tokenizer(tables: Tables) -> PreTrainedTokenizerFast:
         chat_template=_TEMPLATE,
         clean_up_tokenization_spaces=False,
     )
+
+
+def save_tokenizer(tokenizer: Any, folder: Path) -> list[Path]:
+    """Write the tokenizer's files; returns them, sorted."""
+    tokenizer.save_pretrained(folder)
+    return sorted(folder.iterdir())
 
 
 def train_models(

@@ -1,0 +1,274 @@
+"""A small world: an embedded chain and hub, two validators, seven miners with models trained on the spot.
+
+Everything lies in one folder. `World.create` builds it within half a minute, `World.open` comes back to
+it after a stop, a kill or a reboot. Nobody in it validates: that is for whoever plays in it.
+
+    world.json        who is who, and where; no secret
+    chain.sqlite      the chain
+    hub/              what is published; the tokens of its users, for their owner's eyes only
+    wallets/          keys without a password: worthless outside this world
+    competition.toml  the competition
+    models/ control/  what the miners trained; a known-good model
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sn37.clock import Clock
+from sn37.competition import Competition
+from sn37.devnet.chain import Chain
+from sn37.devnet.hub_process import HubProcess
+from sn37.devnet.population import Miner, Validator
+from sn37.errors import ConfigError
+
+if TYPE_CHECKING:
+    from sn37.chain import Metagraph, Subnet
+    from sn37.hub import Hub
+
+__all__ = ["HOTKEY", "NETUID", "World"]
+
+NETUID = 37
+HOTKEY = "default"
+"""How every wallet's hotkey is called."""
+
+_MARK = ".sn37-world"
+_COMPETITION = Path(__file__).with_name("competition.toml")
+
+
+@dataclass
+class World:
+    """A world that runs. As a context manager it stops its hub at the end."""
+
+    root: Path
+    chain: Chain
+    competition: Competition
+    validators: tuple[Validator, ...]
+    miners: tuple[Miner, ...]
+    endpoint: str = ""
+    netuid: int = NETUID
+    clock: Clock = Clock()
+    hub_process: HubProcess = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self.hub_process = HubProcess(self.root / "hub", self.root / "chain.sqlite")
+
+    # Making and opening ---------------------------------------------------------------------------
+
+    @classmethod
+    def create(cls, root: Path, *, port: int = 0, tell: Callable[[str], None] = lambda text: None) -> World:
+        """Build a world in an empty folder, or anew where an earlier attempt was cut off.
+
+        port: of the hub, 0 for any free one; tell: called with what is being done. Blocks pass on command.
+        Raises ConfigError where something else lies there.
+        """
+        from sn37.devnet.founding import START_BLOCK, found
+
+        root = _room_for(Path(root).absolute())
+        shutil.copyfile(_COMPETITION, root / "competition.toml")
+        chain = Chain.create(root / "chain.sqlite", start_block=START_BLOCK, netuids=(NETUID,))
+        world = cls(root, chain, _competition(root), (), ())
+        try:
+            found(world, port, tell)
+        except BaseException:
+            world.stop_hub()
+            world.close()
+            raise
+        return world
+
+    @classmethod
+    def open(cls, root: Path, *, port: int = 0) -> World:
+        """The world in that folder, its hub started again where it does not run.
+
+        port: 0 for the one it had, or any other when that one is taken. Raises ConfigError where there is no
+        whole world.
+        """
+        root = Path(root).absolute()
+        world = cls.look(root)
+        world.start_hub(port)
+        return world
+
+    @classmethod
+    def look(cls, root: Path) -> World:
+        """The world in that folder, left as it is: nothing is started."""
+        root = Path(root).absolute()
+        file = root / "world.json"
+        if not file.is_file():
+            raise ConfigError(f"there is no world in {root}; make one with `sn37 devnet up --root {root}`")
+        try:
+            data = json.loads(file.read_text(encoding="utf-8"))
+            people = [Validator(**entry) for entry in data["validators"]], [Miner(**entry) for entry in data["miners"]]
+            endpoint, netuid = str(data["hub"]), int(data["netuid"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise ConfigError(f"{file} is damaged ({error}); remove {root} and make the world anew") from None
+        chain = Chain.open(root / "chain.sqlite")
+        return cls(root, chain, _competition(root), tuple(people[0]), tuple(people[1]), endpoint, netuid)
+
+    @staticmethod
+    def exists(root: Path) -> bool:
+        """Whether there is a whole world in that folder."""
+        return (Path(root) / "world.json").is_file()
+
+    def describe(self) -> None:
+        """Write world.json."""
+        data = {
+            "version": 1,
+            "network": self.network,
+            "netuid": self.netuid,
+            "hub": self.endpoint,
+            "competition": self.competition.name,
+            "validators": [asdict(validator) for validator in self.validators],
+            "miners": [asdict(miner) for miner in self.miners],
+        }
+        _write(self.root / "world.json", json.dumps(data, indent=1) + "\n")
+
+    # Its parts ------------------------------------------------------------------------------------
+
+    @property
+    def network(self) -> str:
+        """What clients take as the network."""
+        return self.chain.url
+
+    @property
+    def wallets(self) -> Path:
+        """The folder of the wallets; every participant's is called by its name, its hotkey `default`."""
+        return self.root / "wallets"
+
+    @property
+    def control(self) -> Path:
+        """A known-good model of the competition."""
+        return self.root / "control"
+
+    def subnet(self, name: str | None = None) -> Subnet:
+        """The subnet through the SDK, with a participant's wallet where one is named."""
+        from sn37.chain import Subnet, open_wallet
+
+        return Subnet(self.network, self.netuid, wallet=name and open_wallet(name, HOTKEY, self.wallets))
+
+    def hub(self, name: str | None = None) -> Hub:
+        """The hub through its clients, with a participant's token where one is named."""
+        from sn37.hub import Hub
+
+        token = None if name is None else self.token(name)
+        return Hub(self.endpoint, token, cache=self.root / "cache")
+
+    def token(self, name: str) -> str:
+        """A participant's token of the hub."""
+        tokens: dict[str, str] = json.loads((self.root / "hub" / "tokens.json").read_text(encoding="utf-8"))
+        found = next((token for token, user in tokens.items() if user == name), None)
+        if found is None:
+            raise ConfigError(f"{name!r} has no token of this hub; expected one of {', '.join(tokens.values())}")
+        return found
+
+    # Time -----------------------------------------------------------------------------------------
+
+    @property
+    def sync_block(self) -> int:
+        """The newest sync block."""
+        return self.clock.sync_block(self.chain.head())
+
+    def next_epoch(self) -> int:
+        """Let blocks pass until the next sync block; returns it."""
+        return self.chain.advance_to(self.clock.next_sync_block(self.chain.head()))
+
+    def advance_to_consensus(self) -> int:
+        """Let blocks pass until the subnet's next consensus step; returns its block."""
+        return self.chain.advance_to(self.chain.next_step(self.netuid))
+
+    def metagraph(self) -> Metagraph:
+        """The subnet's metagraph at the head."""
+        with self.subnet() as subnet:
+            return subnet.metagraph()
+
+    # For validators -------------------------------------------------------------------------------
+
+    def write_pipeline(self, validator: Validator, home: Path) -> Path:
+        """A pipeline file for this validator in its folder `home`; records go to `home/validator`."""
+        import yaml
+
+        parameters: dict[str, Any] = {
+            "network": self.network,
+            "netuid": self.netuid,
+            "hub": self.endpoint,
+            "wallet": validator.name,
+            "hotkey": HOTKEY,
+            "wallet_path": str(self.wallets),
+            "root": str(home.absolute() / "validator"),
+            "funding": {str(self.root / "competition.toml"): 1.0},
+            "control": str(self.control),
+            "device": "cpu",
+            "wandb": "offline",
+        }
+        pipeline = {
+            "name": "validator",
+            "notebook": "validator_epoch.ipynb",
+            "cadence": "sync",
+            "refresh_blocks": 300,
+            "out": "validator",
+            "parameters": parameters,
+        }
+        home.mkdir(parents=True, exist_ok=True)
+        return _write(home / "pipeline.yaml", yaml.safe_dump(pipeline, sort_keys=False))
+
+    # Starting and stopping ------------------------------------------------------------------------
+
+    def start_hub(self, port: int = 0) -> str:
+        """Start the hub unless it runs; its address. port: 0 for the one it had, or else any free one."""
+        process = self.hub_process
+        had = 0 if process.endpoint else int(self.endpoint.rpartition(":")[2] or 0)
+        try:
+            self.endpoint = process.start(port or had)
+        except ConfigError:
+            if port or not had:
+                raise
+            self.endpoint = process.start()
+        if World.exists(self.root):
+            self.describe()
+        return self.endpoint
+
+    def stop_hub(self) -> bool:
+        """Stop the hub; whether it ran."""
+        return self.hub_process.stop()
+
+    def close(self) -> None:
+        """Let go of the chain's file; the hub runs on."""
+        self.chain.close()
+
+    def __enter__(self) -> World:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop_hub()
+        self.close()
+
+
+def _room_for(root: Path) -> Path:
+    """The folder, empty and marked; what an attempt that was cut off left there goes."""
+    if World.exists(root):
+        raise ConfigError(f"there is a world in {root} already; open it, or choose another folder")
+    if (root / _MARK).is_file():
+        HubProcess(root / "hub", root / "chain.sqlite").stop()
+        shutil.rmtree(root)
+    elif root.is_dir() and any(root.iterdir()):
+        raise ConfigError(f"{root} is not empty and holds no world; choose another folder")
+    root.mkdir(parents=True, exist_ok=True)
+    (root / _MARK).touch()
+    return root
+
+
+def _competition(root: Path) -> Competition:
+    from sn37.competitions import read_competition
+
+    return read_competition(root / "competition.toml")
+
+
+def _write(path: Path, text: str) -> Path:
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside.write_text(text, encoding="utf-8")
+    return aside.replace(path)
