@@ -148,7 +148,7 @@ def _submission(hotkey: str, uid: int, record: Any) -> Submission:
         ((kind, value),) = [pair for field in record["info"]["fields"] for pair in field.items()]
         if not kind.startswith("Raw"):
             raise ValueError(kind)
-        raw = bytes.fromhex(value.removeprefix("0x")) if isinstance(value, str) else bytes(value)
+        raw = bytes.fromhex(value.removeprefix("0x"))
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
         return Submission(hotkey, uid, block, "", None, "malformed commitment: it is not one Raw field")
     try:

@@ -130,6 +130,10 @@ class _Session:
     """An event loop on a daemon thread, with one client on it."""
 
     def __init__(self, network: str, open_substrate: Callable[[], Any] | None) -> None:
+        # Imported here: the SDK's import takes its time, and no attempt should pay for it.
+        from bittensor import Client
+
+        self._make = Client
         self._network, self._open_substrate = network, open_substrate
         self._client: Client | None = None
         self._loop = asyncio.new_event_loop()
@@ -155,14 +159,12 @@ class _Session:
         return await ask(self._client)
 
     async def _connected(self) -> Client:
-        from bittensor import Client
-
         if self._open_substrate is None:
-            return await Client(self._network).connect()
+            return await self._make(self._network).connect()
         substrate = self._open_substrate()
         # Client.connect would file this chain's token symbols in the user's home, under a real network's name.
         await substrate.connect()
-        return Client("local", substrate=substrate)
+        return self._make("local", substrate=substrate)
 
     def stop(self) -> None:
         client, self._client = self._client, None

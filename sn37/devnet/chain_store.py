@@ -19,7 +19,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from sn37.errors import ConfigError
+from sn37.errors import ChainFault, ConfigError
 
 __all__ = ["Store", "next_hash"]
 
@@ -71,6 +71,13 @@ class Store:
         self._local = threading.local()
         self._open: list[sqlite3.Connection] = []
         self._finalizer = weakref.finalize(self, _close_all, self._open)
+        try:
+            whole = self.meta("genesis") is not None
+        except sqlite3.DatabaseError:
+            whole = False
+        if not whole:
+            self.close()
+            raise ConfigError(f"{path} is no chain; expected the file of a chain made with Chain.create")
 
     @classmethod
     def create(
@@ -84,13 +91,21 @@ class Store:
             raise ConfigError(f"{path} exists already; expected a new path for the chain's file")
         aside = path.with_name(f".{path.name}.{os.getpid()}.new")
         aside.unlink(missing_ok=True)
-        with closing(sqlite3.connect(aside)) as database, database:
-            database.executescript(_SCHEMA)
-            database.executemany("INSERT INTO meta VALUES (?, ?)", [(k, json.dumps(v)) for k, v in meta.items()])
-            database.executemany("INSERT INTO subnets VALUES (?, ?, ?)", [(n, t, json.dumps(r)) for n, t, r in subnets])
-            first = next_hash(str(meta["seed"]), parent, start_block)
-            database.executemany("INSERT INTO blocks VALUES (?, ?)", [(start_block - 1, parent), (start_block, first)])
-        aside.replace(path)
+        first = next_hash(str(meta["seed"]), parent, start_block)
+        try:
+            with closing(sqlite3.connect(aside)) as database, database:
+                database.execute("PRAGMA journal_mode=WAL")  # the file remembers it
+                database.executescript(_SCHEMA)
+                database.executemany("INSERT INTO meta VALUES (?, ?)", [(k, json.dumps(v)) for k, v in meta.items()])
+                rows = [(netuid, name, json.dumps(rules)) for netuid, name, rules in subnets]
+                database.executemany("INSERT INTO subnets VALUES (?, ?, ?)", rows)
+                blocks = [(start_block - 1, parent), (start_block, first)]
+                database.executemany("INSERT INTO blocks VALUES (?, ?)", blocks)
+            aside.replace(path)
+        except sqlite3.OperationalError as error:
+            raise ChainFault(f"the chain's file {path} cannot be written: {error}") from error
+        finally:
+            aside.unlink(missing_ok=True)
         return cls(path)
 
     @property
@@ -102,7 +117,6 @@ class Store:
                 self.path, timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False, cached_statements=256
             )
             mine.row_factory = sqlite3.Row
-            mine.execute("PRAGMA journal_mode=WAL")
             mine.execute("PRAGMA synchronous=NORMAL")
             self._local.connection, self._local.pid = mine, os.getpid()
             self._open.append(mine)
@@ -115,15 +129,22 @@ class Store:
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
-        """A write transaction: nobody else writes meanwhile; all of it holds, or nothing."""
+        """A write transaction: nobody else writes meanwhile; all of it holds, or nothing.
+
+        Raises ChainFault when the file cannot be written (a full disk, a lock held too long).
+        """
         connection = self.connection
-        connection.execute("BEGIN IMMEDIATE")
         try:
-            yield connection
-        except BaseException:
-            connection.execute("ROLLBACK")
-            raise
-        connection.execute("COMMIT")
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield connection
+                connection.execute("COMMIT")
+            except BaseException:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
+        except sqlite3.OperationalError as error:
+            raise ChainFault(f"the chain's file {self.path} cannot be written: {error}") from error
 
     def rows(self, sql: str, *values: Any) -> list[sqlite3.Row]:
         """All rows of a query."""

@@ -8,7 +8,7 @@ import pytest
 from bittensor.sp_core import Keypair
 
 from sn37.devnet.chain import Chain, Rules, open_substrate
-from sn37.errors import ConfigError
+from sn37.errors import ChainFault, ConfigError
 
 START = 5_200_000
 
@@ -122,6 +122,27 @@ def test_a_chain_that_cannot_be_is_refused_by_name_and_leaves_no_file(tmp_path, 
     with pytest.raises(ConfigError, match=message):
         make(tmp_path / "c.db")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("content", [b"", b"no database at all, but long enough to look at" * 9])
+def test_a_file_that_is_no_chain_is_named(tmp_path, content):
+    file = tmp_path / "c.db"
+    file.write_bytes(content)
+    with pytest.raises(ConfigError, match=r"c\.db is no chain"):
+        Chain.open(file)
+    assert file.read_bytes() == content
+
+
+def test_a_full_disk_is_a_fault_that_leaves_nothing_half_done(chain):
+    chain.store.connection.execute("PRAGMA max_page_count = 1")  # as on a full disk
+    head, neurons = chain.head(), chain.neurons(37)
+    with pytest.raises(ChainFault, match=r"chain\.db cannot be written: database or disk is full"):
+        for number in range(200):
+            chain.register(37, address(f"m{number}"))
+    assert chain.head() == head
+    assert len(chain.neurons(37)) == number >= len(neurons)
+    chain.store.close()
+    assert chain.register(37, address("late")) == number
 
 
 def test_an_existing_file_is_never_overwritten(chain):

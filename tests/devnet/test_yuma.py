@@ -3,7 +3,7 @@
 from fractions import Fraction
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sn37.devnet.yuma import Peer, step, weighted_median
@@ -109,6 +109,7 @@ peers_lists = st.integers(1, 6).flatmap(
 )
 
 
+@settings(deadline=None)
 @given(peers_lists)
 def test_shares_sum_to_one_or_are_all_zero_and_trust_stays_in_bounds(peers):
     outcome = step(peers)
@@ -118,6 +119,7 @@ def test_shares_sum_to_one_or_are_all_zero_and_trust_stays_in_bounds(peers):
         assert all(0 <= value <= 1 + 1e-12 for value in values)
 
 
+@settings(deadline=None)
 @given(peers_lists, st.randoms(use_true_random=False))
 def test_the_order_of_uids_does_not_matter(peers, random):
     order = list(range(len(peers)))
@@ -137,6 +139,7 @@ def test_the_order_of_uids_does_not_matter(peers, random):
     assert [after.validator_trust[place[uid]] for uid in range(len(peers))] == pytest.approx(before.validator_trust)
 
 
+@settings(deadline=None)
 @given(peers_lists, st.integers(2, 9))
 def test_only_the_proportions_of_a_row_matter(peers, factor):
     scaled = [
