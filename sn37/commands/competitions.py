@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from sn37.competition import Competition
     from sn37.competitions.funding import ReadHub
-    from sn37.schedule import Share
+    from sn37.schedule import Schedule, Share
 
 __all__ = ["app"]
 
@@ -107,36 +107,43 @@ def publish(
 @app.command()
 def fund(
     file: Annotated[
-        Path, typer.Argument(help="A pipeline (YAML) with the parameter funding, or a TOML file with a table funding.")
+        Path,
+        typer.Argument(help="A validator's pipeline (YAML), or a TOML file with a table funding.", show_default=False),
     ],
     block: Block = None,
-    network: Network = "finney",
+    network: Annotated[
+        str | None, typer.Option(help="The chain asked for its newest block; the pipeline's, or finney, without it.")
+    ] = None,
     hub: HubAddress = None,
     tasks: Tasks = None,
 ) -> None:
     """Show the split of the emission that a funding gives, before it is used."""
-    from sn37.competitions import funded_schedule, load_tasks
-
-    load_tasks(tasks or ())
-    at = _at(block, network)
-    funding, base_dir = _funding(file)
-    schedule = funded_schedule(funding, base_dir, _reader(hub))
+    funding, schedule, home = _funded(file, hub, tasks or [])
+    at = _at(block, network or home)
     parts = ", ".join(f"{item} {share:g}" for item, share in funding.items())
     _print(_split_table(f"at block {at}, funding {parts}", schedule.at(at)))
 
 
-def _funding(file: Path) -> tuple[Mapping[str, Any], Path]:
-    """The funding in a file, and the folder its files are looked for in: a validator's is the working folder."""
+def _funded(file: Path, hub: str | None, tasks: list[str]) -> tuple[Mapping[str, Any], Schedule, str]:
+    """The funding in a file, the schedule it gives, and the chain it is for."""
+    from sn37.competitions import funded_schedule, load_tasks, read_funding_file
+
     if file.suffix == ".toml":
-        from sn37.competitions import read_funding_file
+        load_tasks(tasks)
+        funding = read_funding_file(file)
+        return funding, funded_schedule(funding, file.parent, _reader(hub)), "finney"
+    import tempfile
 
-        return read_funding_file(file), file.parent
+    from sn37.hub import Hub
     from sn37.pipeline import read_pipeline
+    from sn37.validator import Settings
+    from sn37.validator.plan import schedule_of
 
-    funding = read_pipeline(file).parameters.get("funding", {"public": 1.0})
-    if not isinstance(funding, dict) or not funding:
-        raise ConfigError(f"{file}: funding is {funding!r}; expected items with their shares, as in {{public: 1.0}}")
-    return funding, Path()
+    parameters = {name: value for name, value in read_pipeline(file).parameters.items() if name != "result_file"}
+    settings = Settings.of(**{**parameters, "tasks": [*(parameters.get("tasks") or ()), *tasks]})
+    with tempfile.TemporaryDirectory() as cache:
+        client = Hub(hub or settings.hub, os.environ.get("HF_TOKEN"), cache=Path(cache))
+        return settings.funding, schedule_of(settings, client), settings.network
 
 
 def _at(block: int | None, network: str) -> int:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from sn37.competition import Competition
-from sn37.competitions.public import public, public_competitions, public_schedule
+from sn37.competitions.public import public, public_competitions, public_schedule, scheduled
 from sn37.competitions.reader import MAX_FILE_BYTES, parse_toml, read_competition, read_text
 from sn37.errors import ConfigError
 from sn37.schedule import PUBLIC, Period, Schedule, fund
@@ -31,19 +31,23 @@ _AT_COMMIT = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*
 
 
 def read_funding(
-    funding: Mapping[str, Any], base_dir: Path, read_hub: ReadHub, block: int | None = None
+    funding: Mapping[str, Any],
+    base_dir: Path,
+    read_hub: ReadHub,
+    block: int | None = None,
+    schedule: Schedule | None = None,
 ) -> dict[Competition | str, float]:
     """The funding items of a validator's settings, as `sn37.schedule.fund` takes them.
 
     funding: item -> share, as in `{"public": 0.5, "mine.toml": 0.3, "name/repo@<commit>": 0.2}`; base_dir: where
-    files are looked for; block: where public competitions are taken as they run (the newest by default).
-    Raises ConfigError naming the item.
+    files are looked for; block: where competitions called by name are taken as they run (the newest by default);
+    schedule: a subnet's own, whose competitions have names too. Raises ConfigError naming the item.
     """
     found: dict[Competition | str, float] = {}
     for item, share in funding.items():
         if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share <= 1:
             raise ConfigError(f"funding: the share of {item} is {share!r}; expected a number in (0, 1]")
-        competition = read_item(str(item), base_dir, read_hub, block)
+        competition = read_item(str(item), base_dir, read_hub, block, schedule)
         found[competition] = found.get(competition, 0.0) + share
     total = math.fsum(found.values())
     if abs(total - 1) > 1e-9:
@@ -62,7 +66,7 @@ def funded_schedule(
     read_once = cache(read_hub)
     periods = []
     for period in schedule.periods:
-        items = read_funding(funding, base_dir, read_once, period.from_block)
+        items = read_funding(funding, base_dir, read_once, period.from_block, schedule)
         try:
             periods.append(Period(period.from_block, fund(items, period.shares)))
         except ValueError as error:
@@ -78,10 +82,14 @@ def read_funding_file(path: Path) -> dict[str, Any]:
     return data["funding"]
 
 
-def read_item(item: str, base_dir: Path, read_hub: ReadHub, block: int | None = None) -> Competition | str:
+def read_item(
+    item: str, base_dir: Path, read_hub: ReadHub, block: int | None = None, schedule: Schedule | None = None
+) -> Competition | str:
     """What one funding item stands for: `"public"` itself, or a competition. Raises ConfigError."""
     if item == PUBLIC:
         return PUBLIC
+    if schedule is not None and (competition := scheduled(schedule, item, block)):
+        return competition
     names = {competition.name for competition in public_competitions()}
     if item in names:
         return public(item, block)

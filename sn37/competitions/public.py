@@ -10,7 +10,7 @@ from sn37.competitions.reader import parse_toml, read_competition, read_text
 from sn37.errors import ConfigError
 from sn37.schedule import Period, Schedule, Share
 
-__all__ = ["public", "public_competitions", "public_schedule"]
+__all__ = ["public", "public_competitions", "public_schedule", "read_schedule", "scheduled"]
 
 _FOLDER = Path(__file__).parent
 _SCHEDULE = "schedule.toml"
@@ -61,16 +61,19 @@ def public(name: str, block: int | None = None) -> Competition:
     if not found:
         names = ", ".join(dict.fromkeys(competition.name for competition in public_competitions()))
         raise ConfigError(f"unknown public competition {name!r}; expected one of {names}")
+    return scheduled(public_schedule(), name, block) or found[0]
+
+
+def scheduled(schedule: Schedule, name: str, block: int | None = None) -> Competition | None:
+    """The competition `name` as it runs at `block`, last ran before it, or first will; None for never."""
     runs = [
         (period.from_block, share.competition)
-        for period in public_schedule().periods
+        for period in schedule.periods
         for share in period.shares
         if share.competition.name == name
     ]
     before = [competition for start, competition in runs if block is None or start <= block]
-    if before:
-        return before[-1]
-    return runs[0][1] if runs else found[0]
+    return before[-1] if before else runs[0][1] if runs else None
 
 
 @cache

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from sn37.methods import METHODS
+from sn37.sources import SOURCES
 
 TEXT = """
 id = 42
@@ -45,6 +48,16 @@ source = { name = "word_sorting" }
 method = { name = "reference_loss" }
 normalization = { kind = "inverse_exponential", ceiling = 40.0 }
 """
+
+
+@pytest.fixture(autouse=True)
+def _registries_as_they_were() -> Iterator[None]:
+    """What a test registers is gone after it."""
+    known = [(registry, dict(registry._entries)) for registry in (SOURCES, METHODS)]
+    yield
+    for registry, entries in known:
+        registry._entries.clear()
+        registry._entries.update(entries)
 
 
 @pytest.fixture

@@ -49,6 +49,26 @@ def test_the_same_seed_gives_the_same_samples_another_seed_others(
     assert first == again != other
 
 
+def test_fresh_processes_draw_the_same(fresh: Callable[[str], str], wandb_server: WandbServer) -> None:
+    code = f"""
+from datetime import datetime
+from bittensor_core import Keypair
+from sn37.chain import verify
+from sn37.clock import generator
+from sn37.devnet.wandb import API_KEY
+from sn37.sample import digest
+from sn37.sources import SOURCES, Context
+from sn37.validator.runs import WandbRuns
+trusted = frozenset(str(Keypair.create_from_uri("//" + name).ss58_address) for name in ("trusted", "second"))
+for name in ("prompting", "cortex"):
+    reader = WandbRuns({wandb_server.base_url!r}, API_KEY)
+    as_of = datetime.fromisoformat({AS_OF.isoformat()!r})
+    context = Context(generator(7, name), as_of, None, reader, lambda netuid, stake: trusted, verify)
+    print(name, digest(SOURCES[name](context, max_samples=60)))
+"""
+    assert [line.split()[0] for line in fresh(code).splitlines()] == ["prompting", "cortex"]
+
+
 @pytest.mark.parametrize("name", PROJECTS)
 def test_a_later_reader_of_longer_runs_draws_the_same(
     name: str, make_context: Make, read_runs: WandbRuns, wandb_server: WandbServer
