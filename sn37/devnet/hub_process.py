@@ -1,7 +1,7 @@
 """The embedded hub as a process of its own, which outlives the command that started it.
 
-A small file beside the hub's folder says which process it is, by number and by the moment it was
-started, so that a stale file never points at a stranger. Knows nothing of what the hub holds.
+A small file beside the hub's folder says which process it is; a number that meanwhile belongs to a
+stranger is known by what that process was started as. Knows nothing of what the hub holds.
 """
 
 from __future__ import annotations
@@ -22,10 +22,12 @@ __all__ = ["HubProcess"]
 _STOP_S = 10.0
 
 
+_MODULE = "sn37.devnet.hub"
+
+
 @dataclass(frozen=True)
 class _Running:
     pid: int
-    started: float
     endpoint: str
 
 
@@ -42,7 +44,7 @@ class HubProcess:
     def endpoint(self) -> str | None:
         """Where it answers, or None when it does not run."""
         found = self._read()
-        return found.endpoint if found and _process(found) else None
+        return (found.endpoint or None) if found and self._process(found) else None
 
     def start(self, port: int = 0) -> str:
         """Start it unless it runs; its address. port: 0 for any free one.
@@ -61,14 +63,14 @@ class HubProcess:
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         with self._log.open("wb") as log:
             child = subprocess.Popen(
-                [sys.executable, "-m", "sn37.devnet.hub", *arguments],
+                [sys.executable, "-m", _MODULE, *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=log,
                 # neither Ctrl-C nor the end of this terminal reaches it
                 start_new_session=True,
             )
-        self._write(_Running(child.pid, psutil.Process(child.pid).create_time(), ""))
+        self._write(_Running(child.pid, ""))
         assert child.stdout is not None
         with child.stdout as answer:
             endpoint = answer.readline().decode().strip()
@@ -78,13 +80,13 @@ class HubProcess:
             said = self._log.read_text(errors="replace").strip().splitlines()
             raise ConfigError(said[-1] if said else f"the hub did not start; see {self._log}")
         self._child = child
-        self._write(_Running(child.pid, psutil.Process(child.pid).create_time(), endpoint))
+        self._write(_Running(child.pid, endpoint))
         return endpoint
 
     def stop(self) -> bool:
         """Stop it; whether it ran. What it holds stays on disk."""
         found = self._read()
-        process = _process(found) if found else None
+        process = self._process(found) if found else None
         if process is not None:
             process.terminate()
             try:
@@ -109,12 +111,11 @@ class HubProcess:
         aside.write_text(json.dumps(asdict(running)) + "\n", encoding="utf-8")
         aside.replace(self._file)
 
-
-def _process(running: _Running) -> psutil.Process | None:
-    """The very process that was started, while it is alive."""
-    try:
-        process = psutil.Process(running.pid)
-        same = process.create_time() == running.started and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return None
-    return process if same else None
+    def _process(self, running: _Running) -> psutil.Process | None:
+        """The hub's process, while it is alive."""
+        try:
+            process = psutil.Process(running.pid)
+            started_as = process.cmdline()
+        except psutil.Error:
+            return None
+        return process if _MODULE in started_as and str(self.folder) in started_as else None

@@ -13,10 +13,12 @@ it after a stop, a kill or a reboot. Nobody in it validates: that is for whoever
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -70,17 +72,18 @@ class World:
         """
         from sn37.devnet.founding import START_BLOCK, found
 
-        root = _room_for(Path(root).absolute())
-        shutil.copyfile(_COMPETITION, root / "competition.toml")
-        chain = Chain.create(root / "chain.sqlite", start_block=START_BLOCK, netuids=(NETUID,))
-        world = cls(root, chain, _competition(root), (), ())
-        try:
-            found(world, port, tell)
-        except BaseException:
-            world.stop_hub()
-            world.close()
-            raise
-        return world
+        root = Path(root).absolute()
+        with _room_in(root):
+            shutil.copyfile(_COMPETITION, root / "competition.toml")
+            chain = Chain.create(root / "chain.sqlite", start_block=START_BLOCK, netuids=(NETUID,))
+            world = cls(root, chain, _competition(root), (), ())
+            try:
+                found(world, port, tell)
+            except BaseException:
+                world.stop_hub()
+                world.close()
+                raise
+            return world
 
     @classmethod
     def open(cls, root: Path, *, port: int = 0) -> World:
@@ -192,6 +195,7 @@ class World:
         """A pipeline file for this validator in its folder `home`; records go to `home/validator`."""
         import yaml
 
+        records = str(home.absolute() / "validator")
         parameters: dict[str, Any] = {
             "network": self.network,
             "netuid": self.netuid,
@@ -199,7 +203,7 @@ class World:
             "wallet": validator.name,
             "hotkey": HOTKEY,
             "wallet_path": str(self.wallets),
-            "root": str(home.absolute() / "validator"),
+            "root": records,
             "funding": {str(self.root / "competition.toml"): 1.0},
             "control": str(self.control),
             "device": "cpu",
@@ -210,7 +214,7 @@ class World:
             "notebook": "validator_epoch.ipynb",
             "cadence": "sync",
             "refresh_blocks": 300,
-            "out": "validator",
+            "out": records,
             "parameters": parameters,
         }
         home.mkdir(parents=True, exist_ok=True)
@@ -248,18 +252,27 @@ class World:
         self.close()
 
 
-def _room_for(root: Path) -> Path:
-    """The folder, empty and marked; what an attempt that was cut off left there goes."""
-    if World.exists(root):
-        raise ConfigError(f"there is a world in {root} already; open it, or choose another folder")
-    if (root / _MARK).is_file():
-        HubProcess(root / "hub", root / "chain.sqlite").stop()
-        shutil.rmtree(root)
-    elif root.is_dir() and any(root.iterdir()):
+@contextmanager
+def _room_in(root: Path) -> Iterator[None]:
+    """Keep the folder to ourselves, marked and otherwise empty; what a cut-off attempt left there goes."""
+    mark = root / _MARK
+    if root.is_dir() and any(root.iterdir()) and not mark.is_file():
         raise ConfigError(f"{root} is not empty and holds no world; choose another folder")
     root.mkdir(parents=True, exist_ok=True)
-    (root / _MARK).touch()
-    return root
+    with mark.open("w") as held:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise ConfigError(f"another process is building a world in {root}; wait for it") from None
+        if World.exists(root):
+            raise ConfigError(f"there is a world in {root} already; open it, or choose another folder")
+        HubProcess(root / "hub", root / "chain.sqlite").stop()
+        for left in root.iterdir():
+            if left.is_dir():
+                shutil.rmtree(left)
+            elif left != mark:
+                left.unlink()
+        yield
 
 
 def _competition(root: Path) -> Competition:
