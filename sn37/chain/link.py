@@ -98,12 +98,13 @@ class Link:
 
     def _attempt(self, operation: str, ask: Ask[T], timeout_s: float, again: Callable[[BaseException], bool]) -> T:
         for attempt in range(1, self._attempts + 1):
+            session = self._running()
             try:
-                return self._running().call(ask, timeout_s)
+                return session.call(ask, timeout_s)
             except (ChainFault, ConfigError):
                 raise
             except Exception as error:
-                self._drop()
+                self._drop(session)
                 if _is_pruned(error):
                     raise StatePruned(
                         f"{self.network}: {operation} failed: the node no longer keeps the state of that block; "
@@ -121,9 +122,12 @@ class Link:
                 self._session = _Session(self.network, self._opener)
             return self._session
 
-    def _drop(self) -> None:
-        """Forget the connection after a failure; the next attempt opens a new one."""
-        self.close()
+    def _drop(self, session: _Session) -> None:
+        """Forget a connection after a failure; the next attempt opens a new one, or finds another thread's."""
+        with self._starting:
+            if self._session is session:
+                self._session = None
+        session.stop()
 
 
 class _Session:
@@ -145,7 +149,12 @@ class _Session:
         async def answer() -> T:
             return await asyncio.wait_for(self._ask(ask), timeout_s)
 
-        future = asyncio.run_coroutine_threadsafe(answer(), self._loop)
+        answering = answer()
+        try:
+            future = asyncio.run_coroutine_threadsafe(answering, self._loop)
+        except RuntimeError:  # another thread's failure has just closed the loop
+            answering.close()
+            raise
         try:
             # A loop blocked by a substrate cannot time out by itself.
             return future.result(timeout_s + _CLOSE_TIMEOUT_S)
@@ -168,7 +177,7 @@ class _Session:
 
     def stop(self) -> None:
         client, self._client = self._client, None
-        if client is not None:
+        if client is not None and not self._loop.is_closed():
             future = asyncio.run_coroutine_threadsafe(client.close(), self._loop)
             with contextlib.suppress(Exception):
                 future.result(_CLOSE_TIMEOUT_S)

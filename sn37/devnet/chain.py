@@ -100,7 +100,8 @@ class Chain(Blocks):
         """The chain as the SDK's clients take it: `bittensor.Subtensor("local", substrate=...)`."""
         from sn37.devnet.chain_substrate import EmbeddedSubstrate
 
-        return EmbeddedSubstrate(self)
+        # A client closes what it was given: it gets the file for itself.
+        return EmbeddedSubstrate(Chain.open(self.store.path, self._wall_clock))
 
     def close(self) -> None:
         """Close the file; a later use opens it again."""

@@ -4,6 +4,7 @@ import contextlib
 import socket
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -62,6 +63,17 @@ def test_a_chain_that_recovers_is_used_again(chain, subnet):
             mine.head()
         chain.recover()
         assert mine.head() == 5_200_000
+
+
+def test_one_threads_failure_does_not_fail_the_others(chain, subnet):
+    mine, found = subnet(), []
+    chain.fail("refusing", calls=5)
+    threads = [threading.Thread(target=lambda: found.append(mine.metagraph().block)) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [5_200_000] * 6
 
 
 def test_a_commitment_whose_answer_was_lost_is_not_sent_twice(chain, subnet):
