@@ -1,0 +1,217 @@
+"""The mirror of a validator's epochs in wandb, as existing leaderboards read it (protocol, section 9).
+
+A mirror, never the truth: whatever goes wrong ends as a sentence, not as an exception, and wandb runs in a
+process of its own that is killed when its time is up. Knows nothing of how an epoch came about: `mirror_epoch`
+hands over plain data. Every epoch is a process of its own too, so what a run holds so far lies beside it:
+
+    <root>/steps/<number>.<competition id>.<sync block>.json    one epoch each, counted from 0
+    <root>/offline-run-<time>-<id>/run-<id>.wandb               50 of them: a whole run, for `wandb sync`
+
+An offline run is written anew with every epoch, aside, and renamed over the last one: a kill leaves a
+readable run. Online, a run is resumed, and gets the epochs it has missed. A step seen before takes its old
+place, so an epoch may be mirrored again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sn37.validator.step import step_of
+
+if TYPE_CHECKING:
+    from sn37.validator.decide import Decision
+    from sn37.validator.plan import Plan
+
+__all__ = ["EPOCHS_PER_RUN", "Mirror", "mirror_epoch"]
+
+EPOCHS_PER_RUN = 50
+"""How many epochs one wandb run holds."""
+
+
+@dataclass(frozen=True)
+class Mirror:
+    """A validator's runs in one project. root: a folder of its own; mode: `offline` or `online`; timeout_s:
+    what wandb gets before it is killed."""
+
+    project: str
+    entity: str | None
+    uid: int
+    hotkey: str
+    version: str
+    root: Path
+    mode: str = "offline"
+    timeout_s: float = 90.0
+
+    def log(self, step: Mapping[str, Any]) -> str:
+        """Mirror one epoch, as `sn37.validator.step` makes it; returns a sentence on how it went. Never raises."""
+        try:
+            return self._log(step)
+        except Exception as error:  # wandb and the disk may fail in any way; an epoch goes on
+            return f"not mirrored: {type(error).__name__}: {error}"
+
+    def _log(self, step: Mapping[str, Any]) -> str:
+        steps, place = self._keep(step)
+        first = json.loads(steps[0].read_text(encoding="utf-8"))
+        moment = datetime.fromtimestamp(first["step"]["time"], UTC)
+        name = f"validator-{first['uid']}-{moment:%Y-%m-%d_%H-%M-%S}"
+        identity = f"{self.entity}/{self.project}/{first['hotkey']}/{name}"
+        run_id = hashlib.sha256(identity.encode()).hexdigest()[:16]
+        folder = self.root.absolute() / f"offline-run-{moment:%Y%m%d_%H%M%S}-{run_id}"
+        config = {"uid": first["uid"], "hotkey": first["hotkey"], "run_name": name, "version": first["version"]}
+        self._run_wandb(
+            {
+                "mode": self.mode,
+                "timeout_s": self.timeout_s,
+                "run": {"project": self.project, "entity": self.entity, "id": run_id, "name": name},
+                "config": {**config, "type": "validator"},
+                "steps": [str(path) for path in steps],
+                "target": str(folder / f"run-{run_id}.wandb"),
+            }
+        )
+        return f"epoch {place + 1} of {EPOCHS_PER_RUN} in the {self.mode} run {name}"
+
+    def _keep(self, step: Mapping[str, Any]) -> tuple[list[Path], int]:
+        """Write the step beside the earlier ones; returns the files of its run and its place among them."""
+        folder = self.root.absolute() / "steps"
+        folder.mkdir(parents=True, exist_ok=True)
+        known = sorted(path for path in folder.glob("*.json") if path.name[0] != ".")
+        suffix = f".{step['step_competition_id']}.{step['block']}.json"
+        path = next((p for p in known if p.name.endswith(suffix)), folder / f"{len(known):08d}{suffix}")
+        aside = path.with_name(f".{path.name}.{os.getpid()}")
+        data = {"uid": self.uid, "hotkey": self.hotkey, "version": self.version, "step": dict(step)}
+        aside.write_text(json.dumps(data, allow_nan=False), encoding="utf-8")
+        aside.replace(path)
+        known = sorted({*known, path})
+        start = known.index(path) // EPOCHS_PER_RUN * EPOCHS_PER_RUN
+        return known[start : start + EPOCHS_PER_RUN], known.index(path) - start
+
+    def _run_wandb(self, request: Mapping[str, Any]) -> None:
+        """Let wandb write in a process of its own. Raises RuntimeError where it fails or takes too long."""
+        with _scratch(self.root.absolute()) as scratch:
+            child = subprocess.Popen(
+                [sys.executable, "-P", "-c", f"from {__name__} import _write; _write()"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                env=_environment(self.mode, str(scratch)),
+                cwd=scratch,
+                text=True,
+                start_new_session=True,
+            )
+            try:
+                _, told = child.communicate(json.dumps({**request, "scratch": str(scratch)}), timeout=self.timeout_s)
+            except subprocess.TimeoutExpired:
+                raise RuntimeError(f"wandb took more than {self.timeout_s:g} s and was stopped") from None
+            finally:
+                _kill(child)
+        if child.returncode:
+            last = told.strip().splitlines()[-1:] or ["no message"]
+            raise RuntimeError(f"wandb failed: {last[0][:300]}")
+
+
+@contextlib.contextmanager
+def _scratch(root: Path) -> Iterator[Path]:
+    """A folder for one process, removed with what killed ones have left."""
+    import psutil
+
+    for left in root.glob(".scratch-*"):
+        if not psutil.pid_exists(int(left.name.removeprefix(".scratch-"))):
+            shutil.rmtree(left, ignore_errors=True)
+    folder = root / f".scratch-{os.getpid()}"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _environment(mode: str, scratch: str) -> dict[str, str]:
+    """No secret and no setting of the user's reaches an offline run."""
+    kept = {name: value for name, value in os.environ.items() if mode == "online" or not name.startswith("WANDB_")}
+    quiet = {"WANDB_SILENT": "true", "WANDB_ERROR_REPORTING": "false", "WANDB_CONSOLE": "off", "WANDB_DIR": scratch}
+    if mode == "offline":
+        quiet |= {"WANDB_CONFIG_DIR": scratch, "WANDB_CACHE_DIR": scratch, "WANDB_DATA_DIR": scratch}
+    return {**kept, **quiet}
+
+
+def _kill(child: subprocess.Popen[str]) -> None:
+    """End the child, where it still runs, and whatever it started, also in sessions of their own."""
+    import psutil
+
+    if child.poll() is None:
+        with contextlib.suppress(psutil.Error):
+            for process in psutil.Process(child.pid).children(recursive=True):
+                with contextlib.suppress(psutil.Error):
+                    process.kill()
+        child.kill()
+        child.wait()
+
+
+def _write() -> None:
+    """In the child: log the steps to a run, all of them offline, the missing ones online."""
+    request = json.load(sys.stdin)
+    # For when nobody is left to watch: the alarm ends the process.
+    signal.alarm(int(request["timeout_s"]) + 5)
+    import wandb
+
+    online = request["mode"] == "online"
+    run = wandb.init(
+        **request["run"],
+        mode="online" if online else "offline",
+        dir=request["scratch"],
+        config=request["config"],
+        resume="allow" if online else None,
+        settings=wandb.Settings(
+            console="off",
+            disable_git=True,
+            host="validator",
+            save_code=False,
+            silent=True,
+            x_disable_meta=True,
+            x_disable_stats=True,
+            x_save_requirements=False,
+        ),
+    )
+    for place, path in enumerate(request["steps"]):
+        if place >= run.step:
+            step = json.loads(Path(path).read_text(encoding="utf-8"))["step"]
+            run.log({**step, "_timestamp": step["time"]}, step=place)
+    run.finish()
+    if not online:
+        (written,) = Path(request["scratch"]).glob("wandb/offline-run-*/run-*.wandb")
+        target = Path(request["target"])
+        target.parent.mkdir(exist_ok=True)
+        written.replace(target)
+
+
+def mirror_epoch(plan: Plan, decision: Decision, hotkey: str) -> str:
+    """Mirror a decided epoch as the settings say; returns a sentence on how it went. Never raises."""
+    from sn37 import __version__
+
+    settings = plan.settings
+    try:
+        mirror = Mirror(
+            project=settings.wandb_project,
+            entity=None,
+            uid=plan.uids[hotkey],
+            hotkey=hotkey,
+            version=__version__,
+            root=settings.root / "wandb",
+            mode=settings.wandb,
+        )
+        return mirror.log(step_of(plan, decision))
+    except Exception as error:  # a record of another version, for example
+        return f"not mirrored: {type(error).__name__}: {error}"
