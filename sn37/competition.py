@@ -263,10 +263,19 @@ class Competition:
             for t in self.tasks
         )
         head = "<tr><th>task</th><th>source</th><th>method</th><th>normalization</th><th>weight</th></tr>"
+        limits = {**asdict(self.constraints), "epsilon": _said(self.epsilon)}
+        limits["architectures"] = ", ".join(self.constraints.architectures)
+        limits["tokenizer"] = self.constraints.tokenizer or "any: each model brings its own"
+        facts = "".join(f"<tr><td>{name}</td><td>{escape(str(value))}</td></tr>" for name, value in limits.items())
         return (
             f"<p><b>{self.id} {escape(self.name)}</b> {escape(self.title)}</p>"
             f"<table><thead>{head}</thead><tbody>{rows}</tbody></table>"
+            f"<details><summary>constraints and epsilon</summary><table><tbody>{facts}</tbody></table></details>"
         )
+
+
+def _said(epsilon: Epsilon) -> str:
+    return f"{_kind(epsilon)} " + ", ".join(f"{name} {value:g}" for name, value in asdict(epsilon).items())
 
 
 _KINDS = {Fixed: "fixed", LinearDecay: "linear_decay", Unnormalized: "none", InverseExponential: "inverse_exponential"}

@@ -69,6 +69,18 @@ class Dataset:
         (folder / "README.md").write_text(self._readme(), encoding="utf-8")
         return folder
 
+    def publish(self, endpoint: str, token: str, *, private: bool = False) -> str:
+        """Upload it to a hub in one commit; the commit."""
+        import tempfile
+
+        from huggingface_hub import HfApi
+
+        client = HfApi(endpoint=endpoint, token=token)
+        client.create_repo(self.repo, repo_type="dataset", private=private, exist_ok=True)
+        with tempfile.TemporaryDirectory() as folder:
+            self.write(Path(folder))
+            return str(client.upload_folder(repo_id=self.repo, repo_type="dataset", folder_path=folder).oid)
+
     def _readme(self) -> str:
         configs: dict[str, list[str]] = {}
         for config, split in self.parts:

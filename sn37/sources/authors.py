@@ -61,7 +61,11 @@ class SignedRuns:
                 context.drop(f"runs {fault}")
                 continue
             within = (row for row in run.history if _within(row.get("_timestamp"), since, context.as_of))
-            yield from islice(within, run_rows)
+            for row in islice(within, run_rows):
+                if _unicode(row):
+                    yield row
+                else:
+                    context.drop("rows with half a character")
 
     def _fault(self, run: Run, context: Context, authors: Authors) -> str:
         if any(run.config.get(key) != value for key, value in self.config.items()):
@@ -77,3 +81,12 @@ class SignedRuns:
 
 def _within(timestamp: object, since: datetime, until: datetime) -> bool:
     return isinstance(timestamp, int | float) and since.timestamp() <= timestamp <= until.timestamp()
+
+
+def _unicode(row: Mapping[str, Any]) -> bool:
+    """Whether its texts can be encoded: JSON may hold half of a pair of surrogates, which no tokenizer takes."""
+    try:
+        "".join(value for value in row.values() if isinstance(value, str)).encode()
+    except UnicodeEncodeError:
+        return False
+    return True

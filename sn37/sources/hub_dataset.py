@@ -6,7 +6,7 @@ or `prompt`, `choices` and `answer` (or `answer_index`, counted from 0).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from sn37.sample import Sample
@@ -41,7 +41,7 @@ def hub_dataset(
     answer: str = "",
     answer_index: str = "",
 ) -> list[Sample]:
-    """`rows` rows are read in pages; those that pass all `filters` give samples, up to `max_samples`.
+    """`rows` rows are read, page by page until `max_samples` that pass all `filters` are found.
 
     choices: a template for each, or one template that names a column holding a list.
     """
@@ -53,18 +53,26 @@ def hub_dataset(
     total = context.datasets.num_rows(repo, config, split)
     indices = page_indices(context.generator, total, rows, page_rows, where)
     samples: list[Sample] = []
-    for row in context.datasets.rows(repo, config, split, indices, sorted(columns)):
-        if len(samples) == max_samples:
+    for start in range(0, len(indices), page_rows):
+        if len(samples) >= max_samples:
             break
+        page = indices[start : start + page_rows]
+        samples += _kept(context, recipe, conditions, context.datasets.rows(repo, config, split, page, sorted(columns)))
+    context.enough(samples, min_samples, where)
+    return samples[:max_samples]
+
+
+def _kept(
+    context: Context, recipe: Recipe, conditions: Sequence[Filter], rows: Sequence[Mapping[str, Any]]
+) -> Iterator[Sample]:
+    for row in rows:
         if not all(condition.holds(row) for condition in conditions):
             context.drop("rows that the filters leave out")
             continue
         try:
-            samples.append(recipe.sample(row))
+            yield recipe.sample(row)
         except Absent as absent:
             context.drop(f"rows with {absent}")
-    context.enough(samples, min_samples, where)
-    return samples
 
 
 @argument_check("hub_dataset")

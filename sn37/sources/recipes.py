@@ -10,10 +10,7 @@ from sn37.errors import ConfigError
 from sn37.sample import ChoiceSample, ReferenceSample, Sample, TextSample
 from sn37.sources.templates import Absent, Template
 
-__all__ = ["KINDS", "MAX_CHARACTERS", "Recipe"]
-
-MAX_CHARACTERS = 400_000
-"""Longer samples are left out: no sequence length has room for them."""
+__all__ = ["KINDS", "Recipe"]
 
 KINDS = (
     {"text"},
@@ -60,8 +57,6 @@ class Recipe:
         """One sample. Raises Absent, saying what the row lacks."""
         filled = {name: several[0].fill(row) for name, several in self.templates.items() if name != "choices"}
         for name, text in filled.items():
-            if len(text) > MAX_CHARACTERS:
-                raise Absent(f"a {name} of over {MAX_CHARACTERS} characters")
             if not text.strip():
                 raise Absent(f"an empty {name}")
         if "text" in filled:

@@ -11,7 +11,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Absent", "Path", "Template"]
+__all__ = ["MAX_CHARACTERS", "MAX_VALUES", "Absent", "Path", "Template"]
+
+MAX_CHARACTERS = 400_000
+"""The longest text: no sequence length has room for a longer one, and a short template could make one without end."""
+
+MAX_VALUES = 100
+"""The longest list of choices."""
 
 _PIECE = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 _PATH = re.compile(r"([^\[\]{}]+)((?:\[[^\[\]{}]+\])*)")
@@ -83,8 +89,15 @@ class Template:
         return frozenset(piece.column for piece in self.pieces if isinstance(piece, Path))
 
     def fill(self, row: Mapping[str, Any]) -> str:
-        """The text for one row. Raises Absent where a value is missing, or is a list or a table."""
-        return "".join(piece if isinstance(piece, str) else _text(piece, piece.of(row)) for piece in self.pieces)
+        """The text for one row. Raises Absent where a value is missing, is a list or a table, or is too long."""
+        parts: list[str] = []
+        room = MAX_CHARACTERS
+        for piece in self.pieces:
+            parts.append(piece if isinstance(piece, str) else _text(piece, piece.of(row)))
+            room -= len(parts[-1])
+            if room < 0:
+                raise Absent(f"a text of over {MAX_CHARACTERS} characters")
+        return "".join(parts)
 
     def values(self, row: Mapping[str, Any]) -> tuple[str, ...]:
         """Several texts: the items of the list that the template consists of. Raises Absent."""
@@ -92,10 +105,15 @@ class Template:
         value = pieces[0].of(row) if len(pieces) == 1 and isinstance(pieces[0], Path) else None
         if not isinstance(value, list | tuple):
             raise Absent(f"no list at {''.join(map(str, pieces))}")
+        if len(value) > MAX_VALUES:
+            raise Absent(f"a list of over {MAX_VALUES} values")
         return tuple(_text(pieces[0], item) for item in value)
 
 
 def _text(place: object, value: Any) -> str:
     if not isinstance(value, str | int | float):
         raise Absent(f"no text at {place}")
-    return str(value)
+    text = str(value)
+    if len(text) > MAX_CHARACTERS:
+        raise Absent(f"a text of over {MAX_CHARACTERS} characters")
+    return text

@@ -94,12 +94,8 @@ class Datasets:
 
     def upload(self, dataset: Dataset, *, private: bool = False) -> None:
         """Publish a dataset as its owner would, in one commit."""
-        from huggingface_hub import HfApi
-
-        folder = dataset.write(self.new_folder())
-        client = HfApi(endpoint=self.server.endpoint, token=self.server.token_of(dataset.repo.split("/")[0]))
-        client.create_repo(dataset.repo, repo_type="dataset", private=private, exist_ok=True)
-        client.upload_folder(repo_id=dataset.repo, repo_type="dataset", folder_path=folder)
+        token = self.server.token_of(dataset.repo.split("/")[0])
+        dataset.publish(self.server.endpoint, token, private=private)
 
     def reader(self, as_of: datetime = AS_OF) -> PinnedDatasets:
         """A reader that has read nothing before."""

@@ -164,6 +164,7 @@ def test_a_plain_reply_is_wanted(reply: str) -> None:
         {"prompts.1": "a", "responses.1": "b", "scores.1": 1.0, "_timestamp": "now"},
         {"prompts.1": "a", "responses.1": "b", "scores.1": 1.0, "_timestamp": AS_OF.timestamp() + 1},
         {"prompts.1": "a", "responses.1": "b", "scores.1": 1.0, "_timestamp": AS_OF.timestamp() - 4 * 3600 - 1},
+        {"prompts.1": "a", "responses.1": "b\ud800", "scores.1": 1.0},
         {"prompts.x": "a", "responses.x": "b", "scores.x": 1.0},
     ],
 )

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from sn37.errors import ConfigError
 from sn37.sample import ChoiceSample, ReferenceSample, TextSample
 from sn37.sources.filters import Filter
-from sn37.sources.recipes import MAX_CHARACTERS, Recipe
-from sn37.sources.templates import Absent, Path, Template
+from sn37.sources.recipes import Recipe
+from sn37.sources.templates import MAX_CHARACTERS, MAX_VALUES, Absent, Path, Template
 
 ROW = {
     "question": "What is {this}?",
@@ -128,11 +128,15 @@ def test_the_templates_given_decide_the_sample(recipe: dict[str, str | list[str]
         ({"prompt": "{count}", "choices": ["{good}", "{good}"], "answer": "{good}"}, "no answer among"),
         ({"prompt": "{count}", "choices": "{question}", "answer": "yes"}, "no list at question"),
         ({"text": "{long}"}, f"a text of over {MAX_CHARACTERS} characters"),
+        ({"text": "{question}" * 60_000}, f"a text of over {MAX_CHARACTERS} characters"),
+        ({"prompt": "{count}", "choices": "{many}", "answer": "1"}, f"a list of over {MAX_VALUES} values"),
+        ({"prompt": "{count}", "choices": "{longs}", "answer": "1"}, f"a text of over {MAX_CHARACTERS} characters"),
     ],
 )
 def test_a_row_that_makes_no_sample_says_what_it_lacks(recipe: dict[str, str | list[str]], lack: str) -> None:
     with pytest.raises(Absent, match=lack):
-        Recipe.parse(recipe).sample({**ROW, "long": "x" * (MAX_CHARACTERS + 1)})
+        long = "x" * (MAX_CHARACTERS + 1)
+        Recipe.parse(recipe).sample({**ROW, "long": long, "longs": ["1", long], "many": list(range(MAX_VALUES + 1))})
 
 
 @pytest.mark.parametrize(
