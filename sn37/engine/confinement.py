@@ -33,6 +33,7 @@ __all__ = [
 _KEPT = frozenset(("LANG", "LD_LIBRARY_PATH", "PATH", "PYTHONPATH", "TZ", "VIRTUAL_ENV"))
 _KEPT_PREFIXES = ("CUDA_", "LC_", "MKL_", "NVIDIA_", "OMP_")
 _OFFLINE = {
+    "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # equal sums in equal runs
     "HF_DATASETS_OFFLINE": "1",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",

@@ -10,11 +10,11 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from importlib import import_module
 from queue import SimpleQueue
-from threading import Event
 from typing import Any, Protocol
 
-from sn37.engine.isolation import ForkServer, WorkerDied
+from sn37.engine.isolation import Cancel, ForkServer, WorkerDied
 from sn37.errors import ConfigError, Sn37Error
 
 __all__ = ["Executor", "Limits", "LocalExecutor", "Outcome", "open_executor"]
@@ -94,7 +94,7 @@ class LocalExecutor:
     ) -> Iterator[tuple[str, Outcome]]:
         """(key, outcome) of each payload, as they finish; one more payload than there are workers is asked for."""
         self.start()
-        stopping = Event()
+        cancel = Cancel()
         free: SimpleQueue[str] = SimpleQueue()
         for device in self.devices:
             free.put(device)
@@ -102,7 +102,7 @@ class LocalExecutor:
         def evaluate(key: str, payload: Mapping[str, Any]) -> tuple[str, Outcome]:
             device = free.get()
             try:
-                return key, self._attempt(function, key, payload, device, limits, on_progress, stopping)
+                return key, self._attempt(function, key, payload, device, limits, on_progress, cancel)
             finally:
                 free.put(device)
 
@@ -120,9 +120,8 @@ class LocalExecutor:
                     yield from (future.result() for future in done)
             except BaseException:
                 # The consumer stopped or failed: end the workers rather than wait for them.
-                stopping.set()
+                cancel()
                 pool.shutdown(wait=False, cancel_futures=True)
-                self._server.stop()
                 raise
 
     def _attempt(
@@ -133,7 +132,7 @@ class LocalExecutor:
         device: str,
         limits: Limits,
         on_progress: OnProgress | None,
-        stopping: Event,
+        cancel: Cancel,
     ) -> Outcome:
         """One payload on one device, tried again where its worker was killed by somebody."""
         here = {**payload, "device": device.partition(":")[0], "threads": self.threads}
@@ -148,9 +147,10 @@ class LocalExecutor:
                     env=env,
                     on_progress=None if on_progress is None else lambda message: on_progress(key, message),
                     fail_allocations=device == "cpu",
+                    cancel=cancel,
                 )
             except WorkerDied as error:
-                if error.kind not in ("signal", "lost") or attempt + 1 == limits.attempts or stopping.is_set():
+                if error.kind not in ("signal", "lost") or attempt + 1 == limits.attempts or cancel.asked:
                     return error
             except Sn37Error as error:
                 return error
@@ -158,7 +158,10 @@ class LocalExecutor:
 
 
 def open_executor(name: str, devices: Sequence[str] = ("cpu",), modules: Sequence[str] = ()) -> Executor:
-    """The executor called `name` in a pipeline: "local". Raises ConfigError."""
-    if name != "local":
-        raise ConfigError(f"unknown executor {name!r}; expected 'local'")
-    return LocalExecutor(devices, modules)
+    """The executor called `name` in a pipeline: "local", "ray" or "ray://ADDRESS". Raises ConfigError."""
+    if name == "local":
+        return LocalExecutor(devices, modules)
+    if name == "ray" or name.startswith("ray://"):
+        opened: Executor = import_module("sn37.engine.ray").RayExecutor(name, devices, modules)
+        return opened
+    raise ConfigError(f"unknown executor {name!r}; expected 'local', 'ray' or 'ray://ADDRESS'")

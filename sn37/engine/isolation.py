@@ -13,6 +13,7 @@ What it does not protect against is said in `sn37.engine.confinement`.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -21,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
@@ -29,7 +30,7 @@ from sn37 import errors
 from sn37.engine import confinement
 from sn37.errors import EvaluatorFault, Sn37Error
 
-__all__ = ["ForkServer", "WorkerDied", "call"]
+__all__ = ["Cancel", "ForkServer", "WorkerDied", "call"]
 
 MAX_RESULT_BYTES = 256 << 20
 _MAX_MESSAGE_BYTES = 1 << 16
@@ -48,6 +49,36 @@ class WorkerDied(EvaluatorFault):
     def __init__(self, kind: Death, text: str) -> None:
         super().__init__(text)
         self.kind: Death = kind
+
+
+class Cancel:
+    """Ends the calls it is given to, from another thread: their workers are killed, and so is any that starts later."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._open: set[socket.socket] = set()
+        self.asked = False
+
+    def __call__(self) -> None:
+        """End them all."""
+        with self._lock:
+            self.asked = True
+            for connection in self._open:
+                with contextlib.suppress(OSError):
+                    connection.shutdown(socket.SHUT_RDWR)
+
+    @contextlib.contextmanager
+    def watching(self, connection: socket.socket) -> Iterator[None]:
+        """While a call talks over `connection`."""
+        with self._lock:
+            self._open.add(connection)
+            if self.asked:
+                connection.shutdown(socket.SHUT_RDWR)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._open.discard(connection)
 
 
 def call(function: str, payload: Mapping[str, Any], **limits: Any) -> dict[str, Any]:
@@ -119,12 +150,13 @@ class ForkServer:
         on_progress: Callable[[dict[str, Any]], None] | None = None,
         max_result_bytes: int = MAX_RESULT_BYTES,
         fail_allocations: bool = True,
+        cancel: Cancel | None = None,
     ) -> dict[str, Any]:
         """The dict that `function(payload, report)` returns, run in a worker of its own.
 
         memory_bytes: above it the worker is killed; with `fail_allocations` its allocations fail before that, so
-        that it can do with less. env: added to the worker's environment. Raises the Sn37Error the function raised, and
-        WorkerDied when there is no result.
+        that it can do with less. env: added to the worker's environment; cancel: ends the call early. Raises the
+        Sn37Error the function raised, and WorkerDied when there is no result.
         """
         self.start()
         with tempfile.TemporaryDirectory(prefix="sn37-", ignore_cleanup_errors=True) as name:
@@ -139,15 +171,19 @@ class ForkServer:
                 "max_result_bytes": max_result_bytes,
                 "fail_allocations": fail_allocations,
             }
-            ended = self._converse(json.dumps(request).encode(), time_limit_s, on_progress)
+            ended = self._converse(json.dumps(request).encode(), time_limit_s, on_progress, cancel or Cancel())
             return _result(folder, ended, request)
 
     def _converse(
-        self, request: bytes, time_limit_s: float, on_progress: Callable[[dict[str, Any]], None] | None
+        self,
+        request: bytes,
+        time_limit_s: float,
+        on_progress: Callable[[dict[str, Any]], None] | None,
+        cancel: Cancel,
     ) -> dict[str, Any]:
         """Send the request, pass progress on, return how the worker ended."""
         ours, theirs = socket.socketpair()
-        with ours, ours.makefile("rb") as lines:
+        with ours, ours.makefile("rb") as lines, cancel.watching(ours):
             with theirs:
                 try:
                     socket.send_fds(self._control, [request], [theirs.fileno()])

@@ -241,8 +241,18 @@ def _control_run(
         "norm_soft": 1e9,
         "norm_hard": 1e9,
     }
-    changed = {"model": str(control_model(control, tokenizer)), "constraints": {**payload["constraints"], **anything}}
-    return next(outcome for _, outcome in executor.run(FUNCTION, [("control", {**payload, **changed})], limits))
+    asked = {"folder": str(control), "tokenizer": None if tokenizer is None else str(tokenizer)}
+    made = dict(executor.run(f"{__name__}:make_control", [("made", asked)], limits))["made"]
+    if isinstance(made, Sn37Error):
+        return made
+    changed = {"model": made["folder"], "constraints": {**payload["constraints"], **anything}}
+    return dict(executor.run(FUNCTION, [("control", {**payload, **changed})], limits))["control"]
+
+
+def make_control(payload: Mapping[str, Any], report: Report | None = None) -> dict[str, Any]:
+    """`control_model` in a worker, so that the validator's own process never needs torch."""
+    tokenizer = payload["tokenizer"]
+    return {"folder": str(control_model(Path(payload["folder"]), None if tokenizer is None else Path(tokenizer)))}
 
 
 def control_model(folder: Path, tokenizer: Path | None) -> Path:
