@@ -240,7 +240,12 @@ def _signature(path: Path) -> list[object]:
 
 
 def _entry_bytes(entry: Path) -> int:
-    return sum(path.stat().st_size for path in (entry / "files").rglob("*") if path.is_file())
+    total = 0
+    with contextlib.suppress(FileNotFoundError):
+        # another process may remove it at this very moment
+        for path in (entry / "files").rglob("*"):
+            total += path.stat().st_size if path.is_file() else 0
+    return total
 
 
 def _last_use(entry: Path) -> int:

@@ -29,6 +29,7 @@ from sn37.hub.static import (
     check_static,
     is_weights,
     joined_heads,
+    loaded,
     read_config,
 )
 from sn37.hub.wire import Absent, TooLong, Wire
@@ -154,7 +155,7 @@ class _Download:
         with self.cache.incoming(sum(file.size for file in files)) as folder:
             digests = self.save(early, folder)
             check_no_code(folder)
-            heads = joined_heads(folder, {f.path: self.head(f) for f in files if is_weights(f.path)})
+            heads = joined_heads(folder, {f.path: self.head(f) for f in files if loaded(f.path)})
             content = self.declared_hash(folder, digests, late)
             self.check_hash(content)
             read_config(folder, self.constraints)

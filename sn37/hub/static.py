@@ -30,6 +30,7 @@ __all__ = [
     "check_static",
     "is_weights",
     "joined_heads",
+    "loaded",
     "read_config",
     "read_json",
 ]
@@ -50,6 +51,7 @@ _JSON_FILES = (
 )
 _INDEX = "model.safetensors.index.json"
 _MAX_JSON_BYTES = 16 << 20
+_MAX_MODEL_FILES = 512
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,9 @@ def check_files(paths: Iterable[str]) -> None:
             raise ModelFault(f"{path!r} is code; a model must come without any")
         if is_model_file(path) and not safe_path(path):
             raise ModelFault(f"{path!r} is no plain path of a file")
+    count = sum(is_model_file(path) for path in paths)
+    if count > _MAX_MODEL_FILES:
+        raise ModelFault(f"the model has {count} files; at most {_MAX_MODEL_FILES} are allowed")
     if not any(is_weights(path) for path in paths):
         raise ModelFault("there are no safetensors weights: neither model.safetensors nor model-*-of-*.safetensors")
 
@@ -133,11 +138,8 @@ def _check_heads(folder: Path, sizes: Mapping[str, int]) -> dict[str, Tensor]:
 
     sizes: the model's files (only their names matter here).
     """
-    weights = sorted(path for path in sizes if "/" not in path and is_weights(path))
-    if not weights:
-        raise ModelFault("there are no safetensors weights at the top of the repo")
     heads: dict[str, dict[str, Tensor]] = {}
-    for name in weights:
+    for name in sorted(path for path in sizes if loaded(path)):
         try:
             heads[name] = read_head(folder / name)
         except ValueError as error:
@@ -147,6 +149,8 @@ def _check_heads(folder: Path, sizes: Mapping[str, int]) -> dict[str, Tensor]:
 
 def joined_heads(folder: Path, heads: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
     """All tensors of the weight files, which must agree with the index. Raises ModelFault."""
+    if not heads:
+        raise ModelFault("there are no safetensors weights at the top of the repo, where they are loaded from")
     single = "model.safetensors" in heads
     if single and len(heads) > 1:
         raise ModelFault("there are both model.safetensors and shards; which of them is the model is unclear")
@@ -226,6 +230,11 @@ def is_weights(path: str) -> bool:
     """Whether the file holds the model's weights."""
     name = PurePosixPath(path).name
     return name == "model.safetensors" or fnmatchcase(name, "model-*-of-*.safetensors")
+
+
+def loaded(path: str) -> bool:
+    """Whether the file holds weights that are loaded: those in sub-folders only count for the hash."""
+    return is_weights(path) and "/" not in path
 
 
 def _sizes(folder: Path) -> dict[str, int]:

@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeVar
 
 from sn37.errors import EvaluatorFault, HubFault
 
-__all__ = ["Absent", "TooLong", "Wire", "trouble"]
+__all__ = ["Absent", "TooLong", "Wire"]
 
 T = TypeVar("T")
 
@@ -25,7 +25,7 @@ _CHUNK_BYTES = 1 << 20
 _LONGEST_WAIT_S = 300.0
 _LEAST_BYTES_PER_S = 16_384
 """A body that comes slower than this, after a first time-out, counts as no answer."""
-_PASSING = frozenset((408, 409, 425, 429, 500, 502, 503, 504))
+_PASSING = frozenset((408, 425, 429, 500, 502, 503, 504))
 
 
 class Absent(Exception):
@@ -244,11 +244,6 @@ def _asked_wait_s(headers: Mapping[str, str]) -> float | None:
     return float(limit.reset_in_seconds) if limit is not None and limit.remaining == 0 else None
 
 
-def trouble(error: Exception) -> bool:
-    """Whether an exception of huggingface_hub means that the hub is ill, not that it refused."""
-    return _as_passing(error) is not None
-
-
 def _as_passing(error: BaseException | None) -> _Passing | None:
     """The passing trouble behind an exception of huggingface_hub, None where it is something else."""
     import httpx2
@@ -256,7 +251,7 @@ def _as_passing(error: BaseException | None) -> _Passing | None:
     while error is not None:
         response = getattr(error, "response", None)
         if response is not None:
-            if response.status_code in _PASSING - {409}:
+            if response.status_code in _PASSING:
                 return _Passing(f"status {response.status_code}", _asked_wait_s(response.headers))
             return None
         if isinstance(error, httpx2.TransportError):

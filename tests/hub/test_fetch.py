@@ -2,26 +2,467 @@
 
 from __future__ import annotations
 
+import json
+import struct
+import threading
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
 
 from sn37.competition import Constraints
-from sn37.hub import Hub
+from sn37.devnet.hub import Fault, HubServer
+from sn37.errors import EvaluatorFault, HubFault, ModelFault
+from sn37.hub import Hub, check_static
 from sn37.submission import ModelId, content_hash, secure_hash
 
 Connect = Callable[..., Hub]
 Upload = Callable[..., ModelId]
 Allowing = Callable[..., Constraints]
 
+HEAD = b'{"a": {"dtype": "BF16", "shape": [2], "data_offsets": [0, 4]}}'
+
+
+def head(text: bytes | dict[str, Any], data: bytes = b"\0" * 4, length: int | None = None) -> bytes:
+    text = text if isinstance(text, bytes) else json.dumps(text).encode()
+    return struct.pack("<Q", len(text) if length is None else length) + text + data
+
+
+def tensor(**changes: Any) -> dict[str, Any]:
+    return {"a": {"dtype": "BF16", "shape": [2], "data_offsets": [0, 4], **changes}}
+
 
 def test_a_model_arrives_with_its_hash_and_figures(
     connect: Connect, upload: Upload, constraints: Allowing, hotkey: str
 ) -> None:
-    model = upload({"README.md": b"not the model's", "notes/readme.txt": b"neither"})
+    model = upload({"README.md": b"not the model's", "notes/readme.txt": b"neither", "old/config.json": b"{}"})
     with connect().fetch_model(model, hotkey, constraints()) as fetched:
         assert secure_hash(fetched.content_hash, hotkey) == model.hash
         assert content_hash(fetched.folder) == fetched.content_hash
-        assert sorted(p.name for p in fetched.folder.iterdir()) == sorted(fetched.files)
-        assert "README.md" not in fetched.files
+        here = sorted(p.relative_to(fetched.folder).as_posix() for p in fetched.folder.rglob("*") if p.is_file())
+        assert here == sorted(fetched.files)
+        assert "README.md" not in here
+        assert "old/config.json" in here, "the protocol counts a file by its name, in any folder"
         assert fetched.report.parameters == 8 * 16 + 16
         assert fetched.report.architecture == "LlamaForCausalLM"
-        assert fetched.bytes == sum(p.stat().st_size for p in fetched.folder.iterdir())
+        assert fetched.bytes == sum((fetched.folder / path).stat().st_size for path in here)
+
+
+def test_the_legacy_form_carries_the_plain_content_hash(
+    connect: Connect, upload: Upload, constraints: Allowing, tmp_path: Path, hotkey: str
+) -> None:
+    model = upload()
+    legacy = replace(model, hash=content_hash(tmp_path / "made-0"), competition_id=None)
+    assert connect().fetch_model(legacy, hotkey, constraints()).content_hash == legacy.hash
+
+
+def test_another_hotkey_cannot_use_the_hash(connect: Connect, upload: Upload, constraints: Allowing) -> None:
+    with pytest.raises(ModelFault, match="do not match the hash"):
+        connect().fetch_model(upload(), "5FHneW46xGXgs5mUiveU4sbTyGBzmstUspZC92UhjJM694ty", constraints())
+
+
+INDEX = {
+    "metadata": {},
+    "weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"},
+}
+SHARDS: dict[str, Any] = {
+    "model.safetensors": None,
+    "model.safetensors.index.json": INDEX,
+    "model-00001-of-00002.safetensors": head(tensor()),
+    "model-00002-of-00002.safetensors": head({"b": tensor()["a"]}),
+}
+
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {
+    "pickle": ({"pytorch_model.bin": b"\x80\x04N."}, "'pytorch_model.bin' holds weights in another format"),
+    "pickle in a folder": ({"a/b/optimizer.pt": b"x"}, "'a/b/optimizer.pt' holds weights in another format"),
+    "pickle in capitals": ({"weights.PKL": b"x"}, "'weights.PKL' holds weights in another format"),
+    "code": ({"modeling_llama.py": b"import os"}, "'modeling_llama.py' is code"),
+    "no weights": ({"model.safetensors": None}, "there are no safetensors weights"),
+    "weights in a folder only": (
+        {"model.safetensors": None, "sub/model.safetensors": head(tensor())},
+        "no safetensors weights at the top",
+    ),
+    "code of its own": (
+        {"config.json": {"architectures": ["LlamaForCausalLM"], "auto_map": {"AutoModel": "x--y.Z"}}},
+        "config.json asks for code of its own",
+    ),
+    "code, deep inside": (
+        {"tokenizer_config.json": {"a": [{"b": {"auto_map": {"c": "d"}}}]}},
+        "tokenizer_config.json asks",
+    ),
+    "code from elsewhere": (
+        {"config.json": {"architectures": ["LlamaForCausalLM"], "attn_implementation": "someone/kernel"}},
+        "asks for code from elsewhere",
+    ),
+    "quantized": (
+        {"config.json": {"architectures": ["LlamaForCausalLM"], "quantization_config": {"bits": 4}}},
+        "weights are quantized",
+    ),
+    "no JSON": ({"config.json": b"{"}, "config.json is no JSON"),
+    "JSON too deep": ({"tokenizer_config.json": b"[" * 200_000 + b"]" * 200_000}, "tokenizer_config.json is no JSON"),
+    "no config": ({"config.json": None}, "there is no config.json"),
+    "no architecture": ({"config.json": {}}, "does not name exactly one architecture"),
+    "two architectures": ({"config.json": {"architectures": ["A", "B"]}}, "does not name exactly one"),
+    "another architecture": (
+        {"config.json": {"architectures": ["GPT2LMHeadModel"]}},
+        "'GPT2LMHeadModel' is not allowed",
+    ),
+    "no safetensors inside": (
+        {"model.safetensors": b"\x80\x04\x95" + b"x" * 99},
+        "its head does not fit into the file",
+    ),
+    "empty file": ({"model.safetensors": b""}, "its head does not fit"),
+    "head longer than the file": ({"model.safetensors": head(HEAD, length=999)}, "its head does not fit"),
+    "head no JSON": ({"model.safetensors": head(b"{nope}")}, "its head is no JSON"),
+    "head no object": ({"model.safetensors": head(b"[1]")}, "its head is not the JSON of a safetensors file"),
+    "a name twice": (
+        {"model.safetensors": head(HEAD[:-1] + b"," + HEAD[1:])},
+        "its head names something twice",
+    ),
+    "gap": ({"model.safetensors": head(tensor(data_offsets=[2, 6]), b"\0" * 6)}, "leaves a gap or overlaps"),
+    "bytes left over": ({"model.safetensors": head(tensor(), b"\0" * 9)}, "its tensors take 4 bytes"),
+    "wrong length": ({"model.safetensors": head(tensor(shape=[3]))}, "need another number"),
+    "negative side": ({"model.safetensors": head(tensor(shape=[-2]))}, "malformed shape"),
+    "a side that is true": ({"model.safetensors": head(tensor(shape=[True, 2]))}, "malformed shape"),
+    "unknown dtype": ({"model.safetensors": head(tensor(dtype="Q4"))}, "unknown dtype"),
+    "tensor no object": ({"model.safetensors": head({"a": [1]})}, "lacks dtype, shape or data_offsets"),
+    "shards without index": (
+        {**SHARDS, "model.safetensors.index.json": None},
+        "there is no model.safetensors.index.json",
+    ),
+    "shard missing": (
+        {**SHARDS, "model-00002-of-00002.safetensors": None},
+        "names the file .*00002.* which is missing",
+    ),
+    "index leaves the folder": (
+        {**SHARDS, "model.safetensors.index.json": {"weight_map": {**INDEX["weight_map"], "c": "../../x"}}},
+        r"names the file '../../x', which is missing",
+    ),
+    "index forgets a tensor": (
+        {**SHARDS, "model.safetensors.index.json": {"weight_map": {"a": "model-00001-of-00002.safetensors"}}},
+        "does not place the tensor 'b'",
+    ),
+    "index of nothing": (
+        {
+            **SHARDS,
+            "model.safetensors.index.json": {"weight_map": {**INDEX["weight_map"], "c": INDEX["weight_map"]["a"]}},
+        },
+        "names the tensor 'c'",
+    ),
+    "index no map": ({**SHARDS, "model.safetensors.index.json": [1]}, "has no weight_map"),
+    "two models": ({**SHARDS, "model.safetensors": head(tensor())}, "both model.safetensors and shards"),
+}
+
+
+@pytest.mark.parametrize(("files", "reason"), REFUSED.values(), ids=REFUSED)
+def test_what_a_validator_refuses_a_miner_learns_before_publishing(
+    connect: Connect,
+    upload: Upload,
+    constraints: Allowing,
+    tmp_path: Path,
+    server: HubServer,
+    hotkey: str,
+    files: dict[str, Any],
+    reason: str,
+) -> None:
+    model = upload(files)
+    server.stats.reset()
+    with pytest.raises(ModelFault, match=reason) as fetched:
+        connect().fetch_model(model, hotkey, constraints())
+    with pytest.raises(ModelFault, match=reason) as static:
+        check_static(tmp_path / "made-0", constraints())
+    assert str(fetched.value) == str(static.value)
+    with pytest.raises(ModelFault) as again:
+        connect().fetch_model(model, hotkey, constraints())
+    assert str(again.value) == str(fetched.value)
+
+
+def test_shards_with_their_index_are_a_model(
+    connect: Connect, upload: Upload, constraints: Allowing, hotkey: str
+) -> None:
+    fetched = connect().fetch_model(upload(SHARDS), hotkey, constraints())
+    assert fetched.report.parameters == 4
+    assert len(fetched.files) == 7
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"max_bytes": 500}, r"the model has \d+ bytes; the competition allows 500"),
+        ({"max_parameters": 100}, "has 144 parameters; the competition allows 0 to 100"),
+        ({"min_parameters": 145}, "has 144 parameters; the competition allows 145 to"),
+        ({"architectures": ("MistralForCausalLM",)}, "the competition allows MistralForCausalLM"),
+    ],
+)
+def test_constraints_hold_for_fetched_and_for_cached_models(
+    connect: Connect, upload: Upload, constraints: Allowing, hotkey: str, changes: dict[str, Any], reason: str
+) -> None:
+    model = upload()
+    with pytest.raises(ModelFault, match=reason):
+        connect().fetch_model(model, hotkey, constraints(**changes))
+    connect().fetch_model(model, hotkey, constraints()).close()
+    with pytest.raises(ModelFault, match=reason):
+        connect().fetch_model(model, hotkey, constraints(**changes))
+
+
+def test_the_first_reason_in_the_protocols_order_is_the_one(
+    connect: Connect, upload: Upload, constraints: Allowing, hotkey: str
+) -> None:
+    everything = {"config.json": {"architectures": ["GPT2LMHeadModel"]}, "x.bin": b"x"}
+    model = replace(upload(everything), hash="A" * 43 + "=")
+    with pytest.raises(ModelFault, match="bytes; the competition allows"):
+        connect().fetch_model(model, hotkey, constraints(max_bytes=1, max_parameters=1))
+    with pytest.raises(ModelFault, match="another format"):
+        connect().fetch_model(model, hotkey, constraints(max_parameters=1))
+    model = replace(upload({**everything, "x.bin": None}, "miner/next"), hash="A" * 43 + "=")
+    with pytest.raises(ModelFault, match="do not match the hash"):
+        connect().fetch_model(model, hotkey, constraints(max_parameters=1))
+    model = upload({**everything, "x.bin": None}, "miner/last")
+    with pytest.raises(ModelFault, match="is not allowed"):
+        connect().fetch_model(model, hotkey, constraints(max_parameters=1))
+
+
+def test_no_weights_are_downloaded_of_a_model_that_is_too_large_or_does_not_match(
+    connect: Connect,
+    upload: Upload,
+    constraints: Allowing,
+    safetensors: Callable[..., bytes],
+    server: HubServer,
+    hotkey: str,
+) -> None:
+    model = upload({"model.safetensors": safetensors({"a": (1000, 1000)})})
+    server.stats.reset()
+    with pytest.raises(ModelFault, match="bytes; the competition allows"):
+        connect().fetch_model(model, hotkey, constraints(max_bytes=1_000_000))
+    assert not any("resolve" in path for path in server.stats.paths)
+    with pytest.raises(ModelFault, match="do not match the hash"):
+        connect().fetch_model(replace(model, hash="A" * 43 + "="), hotkey, constraints())
+    assert server.stats.bytes_sent < 100_000
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"commit": "0" * 40}, "has no commit 0000"),
+        ({"name": "other"}, "the repo miner/other does not exist"),
+        ({"commit": None}, "names no commit"),
+        ({"hash": None}, "carries no hash"),
+    ],
+)
+def test_a_repo_or_commit_that_is_not_there_is_the_miners_fault(
+    connect: Connect, upload: Upload, constraints: Allowing, hotkey: str, change: dict[str, Any], reason: str
+) -> None:
+    with pytest.raises(ModelFault, match=reason):
+        connect().fetch_model(replace(upload(), **change), hotkey, constraints())
+
+
+@pytest.mark.parametrize("user", [None, "validator", "miner"])
+def test_a_private_repo_is_refused_to_everybody_alike(
+    connect: Connect, upload: Upload, constraints: Allowing, hotkey: str, user: str | None
+) -> None:
+    model = upload(private=True)
+    with pytest.raises(ModelFault, match="does not exist, or is not public"):
+        connect(user).fetch_model(model, hotkey, constraints())
+    if user == "miner":
+        assert connect(user).fetch_model(model, hotkey, constraints(), private_too=True).files
+
+
+def test_a_branch_cannot_pass_for_a_commit(
+    connect: Connect, upload: Upload, constraints: Allowing, api: Callable[[str], Any], hotkey: str
+) -> None:
+    model = upload()
+    api("miner").create_branch("miner/model", branch="ab" * 20)
+    with pytest.raises(ModelFault, match="names something else than a commit"):
+        connect().fetch_model(replace(model, commit="ab" * 20), hotkey, constraints())
+
+
+def lie(server: HubServer, path: str, **claims: Any) -> None:
+    """Make the hub list a file otherwise than it is."""
+    for commit in (server.root / "repos").rglob("commits/*.json"):
+        data = json.loads(commit.read_text())
+        if path in data["files"]:
+            data["files"][path] |= claims
+            commit.write_text(json.dumps(data))
+    server.storage.forget()
+
+
+def test_a_file_longer_than_listed_is_cut_off_at_its_listed_size(
+    connect: Connect, upload: Upload, constraints: Allowing, server: HubServer, hotkey: str
+) -> None:
+    model = upload({"tokenizer.json": b'"' + b"x" * 5_000_000 + b'"'})
+    lie(server, "tokenizer.json", size=1000)
+    with pytest.raises(ModelFault, match=r"tokenizer.json is longer than the 1000 bytes it is listed with"):
+        connect().fetch_model(model, hotkey, constraints(max_bytes=100_000))
+
+
+@pytest.mark.parametrize("claims", [{"sha256": "0" * 64}, {"size": 900}, {"oid": "0" * 40}], ids=str)
+def test_a_hub_that_contradicts_itself_costs_no_miner_anything(
+    connect: Connect, upload: Upload, constraints: Allowing, server: HubServer, hotkey: str, claims: dict[str, Any]
+) -> None:
+    path = "model.safetensors" if "sha256" in claims else "tokenizer.json"
+    model = upload()
+    stored = server.storage.blob("0" * 64)
+    stored.parent.mkdir(parents=True)
+    (found,) = [
+        f for c in server.storage.history(_repo(), "main") for n, f in c.files.items() if n == "model.safetensors"
+    ]
+    stored.write_bytes(server.storage.blob(found.sha256).read_bytes())
+    if "sha256" in claims:
+        # the miner's own hash is what the hub claims, so that only the bytes can tell
+        from base64 import b64encode
+
+        digest = b64encode(bytes.fromhex("0" * 64)).decode()
+        made = Path(server.root).parent / "made-0"
+        known = {p: digest if p.name == path else _digest(p) for p in made.iterdir()}
+        model = replace(model, hash=secure_hash(content_hash(made, known), hotkey))
+    lie(server, path, **claims)
+    with pytest.raises(HubFault, match="with other content than it lists"):
+        connect().fetch_model(model, hotkey, constraints())
+
+
+def _repo() -> Any:
+    from sn37.devnet.hub.storage import Repo
+
+    return Repo("models", "miner", "model")
+
+
+def _digest(path: Path) -> str:
+    from sn37.submission import file_digest
+
+    return file_digest(path)
+
+
+def test_a_path_that_leaves_the_folder_is_refused(
+    connect: Connect, upload: Upload, constraints: Allowing, server: HubServer, hotkey: str
+) -> None:
+    model = upload()
+    for commit in (server.root / "repos").rglob(f"commits/{model.commit}.json"):
+        data = json.loads(commit.read_text())
+        data["files"]["../../evil/config.json"] = data["files"]["config.json"]
+        commit.write_text(json.dumps(data))
+    server.storage.forget()
+    with pytest.raises(ModelFault, match="is no plain path"):
+        connect().fetch_model(model, hotkey, constraints())
+
+
+TROUBLE = {
+    "429": Fault("GET", status=429, retry_after_s=0, times=3),
+    "500": Fault("GET", status=500, times=3),
+    "503 on a file": Fault("resolve", status=503, times=3),
+    "cut in a file": Fault("resolve.*safetensors", cut_after=50, times=3),
+    "cut in a listing": Fault("tree", cut_after=20, times=3),
+    "slow": Fault("resolve", delay_s=0.2, times=3),
+}
+
+
+@pytest.mark.parametrize("name", TROUBLE)
+def test_trouble_that_passes_changes_nothing(
+    connect: Connect, upload: Upload, constraints: Allowing, server: HubServer, hotkey: str, name: str
+) -> None:
+    model = upload()
+    server.faults.add(replace(TROUBLE[name]))
+    fetched = connect().fetch_model(model, hotkey, constraints())
+    assert server.faults.left == 0
+    assert secure_hash(content_hash(fetched.folder), hotkey) == model.hash
+
+
+@pytest.mark.parametrize("name", [name for name in TROUBLE if name != "slow"])
+def test_trouble_that_stays_is_never_the_models_fault(
+    connect: Connect, upload: Upload, constraints: Allowing, server: HubServer, hotkey: str, name: str
+) -> None:
+    model = upload()
+    server.faults.add(replace(TROUBLE[name], times=1000))
+    with pytest.raises(HubFault, match="failed 5 times"):
+        connect().fetch_model(model, hotkey, constraints())
+    assert server.faults.left >= 1000 - 4 * 5, "bounded: five tries of each of four files"
+    assert list((connect().cache.folder / "incoming").iterdir()) == []
+
+
+def test_a_hub_that_does_not_answer_in_time_or_at_all_is_named(
+    connect: Connect, upload: Upload, constraints: Allowing, server: HubServer, hotkey: str, tmp_path: Path
+) -> None:
+    model = upload()
+    server.faults.add(Fault(delay_s=0.5, times=2))
+    with pytest.raises(HubFault, match="ReadTimeout"):
+        connect(timeout_s=0.1, attempts=2).fetch_model(model, hotkey, constraints())
+    nobody = Hub("http://127.0.0.1:9", cache=tmp_path / "cache", attempts=2, first_wait_s=0.0)
+    with pytest.raises(HubFault, match=r"http://127\.0\.0\.1:9 failed 2 times"):
+        nobody.fetch_model(model, hotkey, constraints())
+
+
+def test_a_cut_download_goes_on_where_it_broke(
+    connect: Connect,
+    upload: Upload,
+    constraints: Allowing,
+    safetensors: Callable[..., bytes],
+    server: HubServer,
+    hotkey: str,
+) -> None:
+    model = upload({"model.safetensors": safetensors({"a": (1500, 1500)})})
+    for _ in range(4):
+        server.faults.add(Fault("GET.*safetensors", cut_after=1_100_000, skip=1))
+    server.stats.reset()
+    connect(attempts=2).fetch_model(model, hotkey, constraints(max_parameters=10**7))
+    # 4.5 MB in five pieces: more tries than attempts, for each made progress
+    assert server.stats.by_route["GET resolve"] >= 5
+    assert server.stats.bytes_by_route["GET resolve"] < 5_000_000
+
+
+def test_retry_after_is_honoured_within_reason(
+    connect: Connect, upload: Upload, constraints: Allowing, server: HubServer, hotkey: str
+) -> None:
+    model = upload()
+    server.faults.add(Fault(status=429, retry_after_s=3600))
+    with pytest.raises(HubFault, match="asks to wait 3600 s"):
+        connect().fetch_model(model, hotkey, constraints())
+
+
+def test_a_web_server_that_is_no_hub_is_nobodys_fault(
+    connect: Connect, constraints: Allowing, server: HubServer, hotkey: str
+) -> None:
+    server.faults.add(Fault(status=404, times=9))
+    model = ModelId("miner", "model", "0" * 40, "A" * 43 + "=", 1)
+    with pytest.raises(HubFault, match="status 404"):
+        connect().fetch_model(model, hotkey, constraints())
+
+
+def test_a_token_the_hub_does_not_know_is_the_evaluators_fault(
+    server: HubServer, upload: Upload, constraints: Allowing, hotkey: str, tmp_path: Path
+) -> None:
+    hub = Hub(server.endpoint, "hf_wrong", cache=tmp_path / "cache")
+    with pytest.raises(EvaluatorFault, match="does not know the token"):
+        hub.fetch_model(upload(), hotkey, constraints())
+
+
+def test_no_token_found_on_the_machine_is_ever_sent(
+    connect: Connect,
+    upload: Upload,
+    constraints: Allowing,
+    server: HubServer,
+    hotkey: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = upload()
+    monkeypatch.setenv("HF_TOKEN", server.token_of("somebody"))
+    server.stats.reset()
+    connect().fetch_model(model, hotkey, constraints())
+    assert server.stats.authorized == 0
+    assert server.stats.requests > 0
+
+
+def test_two_fetches_at_once_give_one_entry(
+    connect: Connect, upload: Upload, constraints: Allowing, hotkey: str
+) -> None:
+    model, hub, got = upload(), connect(), []
+    threads = [
+        threading.Thread(target=lambda: got.append(hub.fetch_model(model, hotkey, constraints()))) for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len({fetched.folder for fetched in got}) == 1
+    assert len(got) == 4
+    assert list((hub.cache.folder / "incoming").iterdir()) == []

@@ -129,7 +129,8 @@ class HubServer:
 
 
 def _listen(port: int) -> socket.socket:
-    listening = socket.socket()
+    # the protocol is named, for only then asyncio turns Nagle's algorithm off: else each answer waits 40 ms
+    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((_HOST, port))

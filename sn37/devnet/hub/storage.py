@@ -104,6 +104,10 @@ class Storage:
         """Let another process serve the folder."""
         os.close(self._held)
 
+    def forget(self) -> None:
+        """Read everything from disk again: for who changed it there."""
+        self._commits.clear()
+
     def repos(self) -> Iterator[Repo]:
         """Every repo, sorted."""
         for path in sorted(self.root.glob("repos/*/*/*/repo.json")):
