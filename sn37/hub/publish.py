@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import logging
 from base64 import b64decode
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -95,6 +96,7 @@ class _Upload:
             for path, file in files.items():
                 operations.append(CommitOperationAdd(path, stack.enter_context(_readable(file, self.wire.endpoint))))
             message = f"Publish {len(files)} file{'s' if len(files) > 1 else ''}"
+            stack.enter_context(_without_advice())
             commit = self.api.create_commit(
                 self.repo, operations, commit_message=message, repo_type=self.repo_type, revision="main"
             )
@@ -132,6 +134,21 @@ def _readable(file: Path | bytes, endpoint: str) -> Iterator[Any]:
     else:
         with file.open("rb") as stream:
             yield stream
+
+
+@contextmanager
+def _without_advice() -> Iterator[None]:
+    """Without the library's warning that open files do not go through xet: here they are not meant to."""
+    log = logging.getLogger("huggingface_hub._commit_api")
+
+    def about_xet(record: logging.LogRecord) -> bool:
+        return "Xet" not in record.msg
+
+    log.addFilter(about_xet)
+    try:
+        yield
+    finally:
+        log.removeFilter(about_xet)
 
 
 def _same(remote: RemoteFile, file: Path | bytes) -> bool:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from sn37.competition import Competition
 from sn37.errors import ModelFault
+from sn37.miner.training import quiet
 from sn37.submission import content_hash
 
 __all__ = ["Preflight", "preflight"]
@@ -51,7 +52,8 @@ def preflight(folder: Path, competition: Competition, tokenizer: Path | None = N
     nested = [name for name in report.files if "/" in name]
     if nested:
         raise ModelFault(f"{nested[0]} lies in a sub-folder, which is not published; move it out of {folder}")
-    model = inspect(folder, competition.constraints)
+    with quiet():
+        model = inspect(folder, competition.constraints)
     check_vocabulary(model, load_tokenizer(tokenizer or folder))
     return Preflight(
         folder=folder,

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import LlamaForCausalLM
 
-__all__ = ["Part", "Recipe", "Step", "loss_rows", "save", "small_llama", "train"]
+__all__ = ["Part", "Recipe", "Step", "loss_rows", "quiet", "save", "small_llama", "train"]
 
 
 @dataclass(frozen=True)
@@ -174,14 +174,14 @@ def _loss(model: LlamaForCausalLM, rows: Sequence[LossRow], device: Any) -> Tens
 
 def save(model: LlamaForCausalLM, tokenizer: Any, folder: Path) -> Path:
     """Write the model and its tokenizer as the files a submission consists of. Returns the folder."""
-    with _quiet():
+    with quiet():
         model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without transformers' progress bars."""
     from transformers.utils import logging
 
