@@ -99,9 +99,11 @@ class Mirror:
 
     def _run_wandb(self, request: Mapping[str, Any]) -> None:
         """Let wandb write in a process of its own. Raises RuntimeError where it fails or takes too long."""
-        with _scratch(self.root.absolute()) as scratch:
-            child = subprocess.Popen(
-                [sys.executable, "-P", "-c", f"from {__name__} import _write; _write()"],
+        command = [sys.executable, "-P", "-c", f"from {__name__} import _write; _write()"]
+        with (
+            _scratch(self.root.absolute()) as scratch,
+            subprocess.Popen(
+                command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
@@ -109,7 +111,8 @@ class Mirror:
                 cwd=scratch,
                 text=True,
                 start_new_session=True,
-            )
+            ) as child,
+        ):
             try:
                 _, told = child.communicate(json.dumps({**request, "scratch": str(scratch)}), timeout=self.timeout_s)
             except subprocess.TimeoutExpired:
