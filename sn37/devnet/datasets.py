@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
@@ -46,12 +46,13 @@ Rows = Sequence[Mapping[str, Any]]
 @dataclass(frozen=True)
 class Dataset:
     """A hub dataset. parts: (config, split) -> its rows; file_rows, group_rows: rows of one parquet file
-    and of one of its row groups."""
+    and of one of its row groups; views: (config, split) -> which files of other configs it consists of."""
 
     repo: str
     parts: Mapping[tuple[str, str], Rows]
     file_rows: int = 300
     group_rows: int = 50
+    views: Mapping[tuple[str, str], str] = field(default_factory=dict)
 
     def write(self, folder: Path) -> Path:
         """Write it as a repo's files: a README that lists the configs, and parquet files."""
@@ -70,26 +71,29 @@ class Dataset:
         return folder
 
     def publish(self, endpoint: str, token: str, *, private: bool = False) -> str:
-        """Upload it to a hub in one commit; the commit."""
+        """Upload it to an embedded hub in one commit; the commit."""
+        import io
         import tempfile
 
-        from huggingface_hub import HfApi
+        from huggingface_hub import CommitOperationAdd, HfApi
 
         client = HfApi(endpoint=endpoint, token=token)
         client.create_repo(self.repo, repo_type="dataset", private=private, exist_ok=True)
         with tempfile.TemporaryDirectory() as folder:
-            self.write(Path(folder))
-            return str(client.upload_folder(repo_id=self.repo, repo_type="dataset", folder_path=folder).oid)
+            files = sorted(path for path in self.write(Path(folder)).rglob("*") if path.is_file())
+            # open files, for paths would go through a storage that a hub on this machine does not have
+            added = [CommitOperationAdd(str(p.relative_to(folder)), io.BytesIO(p.read_bytes())) for p in files]
+        commit = client.create_commit(self.repo, added, commit_message="Publish the dataset", repo_type="dataset")
+        return str(commit.oid)
 
     def _readme(self) -> str:
-        configs: dict[str, list[str]] = {}
-        for config, split in self.parts:
-            configs.setdefault(config, []).append(split)
+        paths = {part: f"{part[0]}/{part[1]}-*.parquet" for part in self.parts} | dict(self.views)
         lines = ["---", "license: mit", "configs:"]
-        for config, splits in configs.items():
+        for config in dict.fromkeys(config for config, _ in paths):
             lines += [f"- config_name: {json.dumps(config)}", "  data_files:"]
-            for split in splits:
-                lines += [f"  - split: {json.dumps(split)}", f"    path: {json.dumps(f'{config}/{split}-*.parquet')}"]
+            for (owner, split), path in paths.items():
+                if owner == config:
+                    lines += [f"  - split: {json.dumps(split)}", f"    path: {json.dumps(path)}"]
         return "\n".join([*lines, "---", "", f"# {self.repo}", "Generated; for tests and demonstrations.", ""])
 
 
@@ -159,8 +163,8 @@ def fineweb(dumps: int = 2, rows: int = 500) -> Dataset:
             }
             for number in range(rows)
         ]
-    everything = [row for part in parts.values() for row in part]
-    return Dataset("HuggingFaceFW/fineweb-edu-score-2", {("default", "train"): everything, **parts})
+    views = {("default", "train"): "CC-MAIN-*/train-*.parquet"}
+    return Dataset("HuggingFaceFW/fineweb-edu-score-2", parts, views=views)
 
 
 def synthetic_1_sft(rows: int = 600) -> Dataset:

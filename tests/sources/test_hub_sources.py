@@ -157,9 +157,8 @@ def test_fineweb_draws_whole_pages_of_one_dump(make_context: Make, datasets: Any
     samples = [s.text for s in SOURCES["fineweb"](context) if isinstance(s, TextSample)]
     assert len(samples) == 400
     pages = [samples[i : i + 100] for i in range(0, 400, 100)]
-    dumps = {
-        config: [row["text"] for row in rows] for (config, _), rows in fineweb().parts.items() if config != "default"
-    }
+    dumps = {config: [row["text"] for row in rows] for (config, _), rows in fineweb().parts.items()}
+    assert datasets.reader().num_rows("HuggingFaceFW/fineweb-edu-score-2", "default", "train") == 1_000
     starts = [(name, at) for page in pages for name, texts in dumps.items() for at in range(0, 401, 100)
               if texts[at : at + 100] == page]  # fmt: skip
     assert len(starts) == len(set(starts)) == 4
