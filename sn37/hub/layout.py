@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
 from typing import Any
 
 __all__ = ["Layout", "layout"]
@@ -81,27 +82,34 @@ def _splits(config: Mapping[str, Any], parquet: Sequence[str]) -> dict[str, list
 
 
 def _matching(patterns: Sequence[str], base: str, parquet: Sequence[str]) -> list[str]:
+    """The files that the patterns match, pattern by pattern; a pattern may also be a folder's plain name."""
     found: dict[str, None] = {}
     for pattern in patterns:
         pattern = pattern.removeprefix("./").strip("/")
-        pattern = f"{base}/{pattern}" if base else pattern
-        expression = re.compile(f"{_expression(pattern)}(?:/.*)?")
-        found |= dict.fromkeys(path for path in parquet if expression.fullmatch(path))
+        wanted = (f"{base}/{pattern}" if base else pattern).split("/")
+        plain = not any(sign in pattern for sign in "*?[")
+        for path in parquet:
+            parts = path.split("/")
+            if _matches(wanted, parts) or (plain and parts[: len(wanted)] == wanted):
+                found[path] = None
     return list(found)
 
 
-def _expression(pattern: str) -> str:
-    """A shell pattern as a regular expression; `*` stays within a folder, `**` does not."""
-    parts = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
-    # neighbouring stars say no more than one pair, but would make a match take very long
-    pattern = re.sub(r"\*{3,}", "**", pattern)
-    tokens = re.split(r"(\*\*/|\*\*|\*|\?|\[[^\]/]+\])", pattern)
-    return "".join(parts.get(t) or (_choice(t) if re.fullmatch(r"\[[^\]/]+\]", t) else re.escape(t)) for t in tokens)
+def _matches(wanted: Sequence[str], parts: Sequence[str]) -> bool:
+    """Whether a path matches a pattern, both split at `/`; `**` stands for any number of parts.
 
-
-def _choice(token: str) -> str:
-    inner = token[1:-1].replace("\\", "\\\\").replace("^", "\\^").replace("[", "\\[")
-    return f"[^{inner[1:]}]" if inner.startswith("!") else f"[{inner}]"
+    Takes no longer than the product of both lengths, whatever the pattern.
+    """
+    # reached[j]: the pattern so far matches the first j parts
+    reached = [True, *[False] * len(parts)]
+    for part in wanted:
+        if part == "**":
+            first = reached.index(True) if True in reached else len(reached)
+            reached = [j >= first for j in range(len(reached))]
+        else:
+            steps = (ok and fnmatchcase(name, part) for ok, name in zip(reached, parts, strict=False))
+            reached = [False, *steps]
+    return reached[-1]
 
 
 def _by_name(parquet: Sequence[str], one_config: bool = False) -> dict[str, dict[str, list[str]]]:
