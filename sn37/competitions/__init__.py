@@ -6,6 +6,7 @@ from sn37.competitions.funding import funded_schedule, read_funding, read_fundin
 from sn37.competitions.public import public, public_competitions, public_schedule, read_schedule
 from sn37.competitions.reader import read_competition
 from sn37.competitions.tasks import load_tasks
+from sn37.competitions.writer import write_competition
 
 __all__ = [
     "funded_schedule",
@@ -17,4 +18,5 @@ __all__ = [
     "read_funding",
     "read_funding_file",
     "read_schedule",
+    "write_competition",
 ]
