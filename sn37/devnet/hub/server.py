@@ -166,37 +166,40 @@ class _Watched:
             self.stats.bytes_received += len(message.get("body", b""))
             return message
 
-        sender = _Sender(send, fault.cut_after)
+        sender = _Sender(send, scope, self.stats, fault.cut_after)
         if fault.status:
             headers = {} if fault.retry_after_s is None else {"Retry-After": str(fault.retry_after_s)}
             answer = JSONResponse({"error": f"injected {fault.status}"}, fault.status, headers)
             await answer(scope, receive, sender)
         else:
             await self.app(scope, counted_receive, sender)
-        route = f"{scope['method']} {_kind(scope)}"
-        self.stats.by_route[route] += 1
-        self.stats.bytes_by_route[route] += sender.sent
-        self.stats.bytes_sent += sender.sent
 
 
 class _Sender:
     """Sends, counts, and stops in the middle where a connection is to be cut.
 
-    A response left unfinished makes the server close the connection.
+    A response left unfinished makes the server close the connection. Counted is before it is sent:
+    who has the answer finds it in the figures.
     """
 
-    def __init__(self, send: Send, cut_after: int) -> None:
-        self._send, self._cut_after, self.sent, self._cut = send, cut_after, 0, False
+    def __init__(self, send: Send, scope: Scope, stats: Stats, cut_after: int) -> None:
+        self._send, self._scope, self._stats, self._cut_after = send, scope, stats, cut_after
+        self._sent, self._cut = 0, False
 
     async def __call__(self, message: Message) -> None:
         if self._cut:
             return
+        route = f"{self._scope['method']} {_kind(self._scope)}"
         body: bytes = message.get("body", b"")
-        if message["type"] == "http.response.body" and 0 <= self._cut_after <= self.sent + len(body):
+        if message["type"] == "http.response.start":
+            self._stats.by_route[route] += 1
+        elif 0 <= self._cut_after <= self._sent + len(body):
             self._cut = True
-            body = body[: self._cut_after - self.sent]
+            body = body[: self._cut_after - self._sent]
             message = {**message, "body": body, "more_body": True}
-        self.sent += len(body)
+        self._sent += len(body)
+        self._stats.bytes_by_route[route] += len(body)
+        self._stats.bytes_sent += len(body)
         await self._send(message)
 
 

@@ -1,0 +1,332 @@
+"""The embedded hub, asked by the real clients and over plain HTTP."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
+
+from sn37.devnet.hub import Fault, HubServer
+from sn37.devnet.hub.storage import Repo
+from sn37.errors import ConfigError
+
+NOON = datetime(2025, 6, 1, 12, tzinfo=UTC)
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> Iterator[HubServer]:
+    with HubServer(tmp_path / "hub", clock=lambda: NOON) as server:
+        yield server
+
+
+@pytest.fixture
+def alice(hub: HubServer) -> HfApi:
+    api = HfApi(endpoint=hub.endpoint, token=hub.token_of("alice"))
+    api.create_repo("alice/model")
+    return api
+
+
+def get(hub: HubServer, path: str, **headers: str) -> httpx2.Response:
+    return httpx2.get(hub.endpoint + path, headers=headers)
+
+
+def test_a_folder_comes_back_as_it_went(hub: HubServer, alice: HfApi, tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    (folder / "deep" / "er").mkdir(parents=True)
+    contents = {"a.txt": b"text", "empty": b"", "deep/er/model.safetensors": os.urandom(300_000), "deep/ö.json": b"{}"}
+    for name, content in contents.items():
+        (folder / name).write_bytes(content)
+    commit = alice.upload_folder(repo_id="alice/model", folder_path=folder).oid
+    copy = snapshot_download(
+        "alice/model", revision=commit, endpoint=hub.endpoint, token=False, cache_dir=tmp_path / "cache"
+    )
+    assert {p.relative_to(copy).as_posix(): p.read_bytes() for p in Path(copy).rglob("*") if p.is_file()} == contents
+    assert alice.upload_folder(repo_id="alice/model", folder_path=folder).oid == commit, "nothing new, no new commit"
+
+
+def test_transformers_loads_a_model_and_a_tokenizer_at_a_revision(hub: HubServer, alice: HfApi, tmp_path: Path) -> None:
+    code = """
+import sys, torch
+from tokenizers import Tokenizer, models
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+sizes = dict(vocab_size=4, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1)
+model = LlamaForCausalLM(LlamaConfig(**sizes, max_position_embeddings=8))
+words = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.WordLevel({"a": 0, "b": 1, "?": 2}, unk_token="?")))
+first = model.push_to_hub("alice/model").oid
+second = words.push_to_hub("alice/model").oid
+loaded = AutoModelForCausalLM.from_pretrained("alice/model", revision=first)
+assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), loaded.state_dict().values(), strict=True))
+assert AutoTokenizer.from_pretrained("alice/model", revision=second).encode("b") == [1]
+"""
+    environment = {
+        **os.environ,
+        "HF_ENDPOINT": hub.endpoint,
+        "HF_TOKEN": hub.token_of("alice"),
+        "HF_HOME": str(tmp_path / "home"),
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    }
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+
+
+def test_a_file_is_read_by_any_range(hub: HubServer, alice: HfApi) -> None:
+    data = bytes(range(256)) * 10
+    alice.upload_file(path_or_fileobj=data, path_in_repo="x.bin", repo_id="alice/model")
+    path = "/alice/model/resolve/main/x.bin"
+    for header, status, expected in (
+        ("bytes=0-9", 206, data[:10]),
+        ("bytes=100-", 206, data[100:]),
+        ("bytes=-7", 206, data[-7:]),
+        ("bytes=2550-9999", 206, data[2550:]),
+        ("bytes=2560-", 416, b""),
+        ("bytes=5-2", 416, b""),
+        ("bytes=x", 200, data),
+        ("bytes=0-1,4-5", 200, data),
+    ):
+        answer = get(hub, path, Range=header)
+        assert (answer.status_code, answer.content) == (status, expected), header
+    assert get(hub, path, Range="bytes=5-6").headers["Content-Range"] == "bytes 5-6/2560"
+    head = httpx2.head(hub.endpoint + path)
+    assert head.headers["Content-Length"] == head.headers["X-Linked-Size"] == "2560"
+    assert head.headers["X-Repo-Commit"] == alice.model_info("alice/model").sha
+    assert head.headers["ETag"] == head.headers["X-Linked-Etag"]
+
+
+def test_refusals_are_named_as_the_real_hub_names_them(hub: HubServer, alice: HfApi) -> None:
+    alice.create_repo("alice/secret", private=True)
+    stranger = HfApi(endpoint=hub.endpoint, token=hub.token_of("bob"))
+    anybody = HfApi(endpoint=hub.endpoint, token=False)
+    for api in (stranger, anybody):
+        for repo in ("alice/secret", "alice/none"):
+            with pytest.raises(RepositoryNotFoundError):
+                api.model_info(repo)
+    assert get(hub, "/api/models/alice/secret").status_code == 401
+    with pytest.raises(RevisionNotFoundError):
+        anybody.model_info("alice/model", revision="other")
+    missing = get(hub, "/alice/model/resolve/main/none")
+    assert (missing.status_code, missing.headers["X-Error-Code"]) == (404, "EntryNotFound")
+    for api, status in ((stranger, 403), (anybody, 401)):
+        with pytest.raises(HfHubHTTPError) as refused:
+            api.upload_file(path_or_fileobj=b"x", path_in_repo="x", repo_id="alice/model")
+        assert refused.value.response.status_code == status
+    with pytest.raises(HfHubHTTPError, match="Invalid credentials"):
+        HfApi(endpoint=hub.endpoint, token="hf_other").model_info("alice/model")
+    alice.update_repo_settings("alice/secret", private=False)
+    assert anybody.model_info("alice/secret").private is False
+
+
+@pytest.mark.parametrize("path", ["../x", "a/../../x", ".git/config", "a//b", "a\\b", "", "a/.", "\x00"])
+def test_a_path_that_is_none_is_refused(hub: HubServer, alice: HfApi, path: str) -> None:
+    lines = [
+        {"key": "header", "value": {"summary": "x"}},
+        {"key": "file", "value": {"path": path, "content": "", "encoding": "base64"}},
+    ]
+    answer = httpx2.post(
+        f"{hub.endpoint}/api/models/alice/model/commit/main",
+        content="\n".join(json.dumps(line) for line in lines),
+        headers={"Authorization": f"Bearer {alice.token}"},
+    )
+    assert answer.status_code == 400
+    assert alice.list_repo_files("alice/model") == []
+
+
+def test_another_repos_blob_cannot_be_had_by_its_hash(hub: HubServer, alice: HfApi) -> None:
+    alice.create_repo("alice/secret", private=True)
+    alice.upload_file(path_or_fileobj=b"secret", path_in_repo="x.safetensors", repo_id="alice/secret")
+    (file,) = alice.get_paths_info("alice/secret", ["x.safetensors"])
+    bob = HfApi(endpoint=hub.endpoint, token=hub.token_of("bob"))
+    bob.create_repo("bob/model")
+    lines = [
+        {"key": "header", "value": {"summary": "x"}},
+        {"key": "lfsFile", "value": {"path": "x.safetensors", "algo": "sha256", "oid": file.lfs.sha256, "size": 6}},
+    ]
+    answer = httpx2.post(
+        f"{hub.endpoint}/api/models/bob/model/commit/main",
+        content="\n".join(json.dumps(line) for line in lines),
+        headers={"Authorization": f"Bearer {bob.token}"},
+    )
+    assert answer.status_code == 400
+    assert "missing" in answer.json()["error"]
+
+
+def test_an_upload_that_is_not_what_it_says_is_refused(hub: HubServer, alice: HfApi) -> None:
+    answer = httpx2.post(
+        f"{hub.endpoint}/alice/model.git/info/lfs/objects/batch",
+        json={"operation": "upload", "objects": [{"oid": "0" * 64, "size": 3}]},
+        headers={"Authorization": f"Bearer {alice.token}"},
+    )
+    href = answer.json()["objects"][0]["actions"]["upload"]["href"]
+    assert httpx2.put(href, content=b"abc").status_code == 400
+    assert httpx2.put(f"{hub.endpoint}/_lfs/none", content=b"abc").status_code == 403
+    assert list((hub.root / "incoming").iterdir()) == []
+
+
+def test_commits_at_the_same_moment_are_all_kept(hub: HubServer, alice: HfApi) -> None:
+    def upload(number: int) -> None:
+        api = HfApi(endpoint=hub.endpoint, token=alice.token)
+        api.upload_file(path_or_fileobj=b"%d" % number, path_in_repo=f"{number}.txt", repo_id="alice/model")
+
+    threads = [threading.Thread(target=upload, args=(number,)) for number in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(alice.list_repo_files("alice/model")) == 20
+    assert len(alice.list_repo_commits("alice/model")) == 21
+
+
+def test_a_commit_on_an_old_parent_is_refused(alice: HfApi) -> None:
+    first = alice.model_info("alice/model").sha
+    add = [CommitOperationAdd("a", b"a")]
+    alice.create_commit("alice/model", add, commit_message="a", parent_commit=first)
+    with pytest.raises(HfHubHTTPError, match="A commit has happened since"):
+        alice.create_commit("alice/model", [CommitOperationAdd("b", b"b")], commit_message="b", parent_commit=first)
+
+
+def test_every_commit_stays_readable(hub: HubServer, alice: HfApi) -> None:
+    made = []
+    for number in range(3):
+        operations: list[Any] = [CommitOperationAdd("same", b"%d" % number), CommitOperationAdd(f"f/{number}", b"x")]
+        made.append(alice.create_commit("alice/model", operations, commit_message=f"{number}").oid)
+    operations = [CommitOperationDelete("f/", is_folder=True), CommitOperationDelete("same")]
+    last = alice.create_commit("alice/model", operations, commit_message="gone").oid
+    assert alice.list_repo_files("alice/model", revision=last) == []
+    for number, commit in enumerate(made):
+        assert get(hub, f"/alice/model/resolve/{commit}/same").content == b"%d" % number
+    assert [c.title for c in alice.list_repo_commits("alice/model")] == ["gone", "2", "1", "0", "initial commit"]
+    assert alice.list_repo_commits("alice/model")[0].created_at == NOON
+
+
+def test_the_same_history_has_the_same_hashes_and_survives_a_restart(tmp_path: Path) -> None:
+    heads = []
+    for folder in ("one", "two"):
+        with HubServer(tmp_path / folder, clock=lambda: NOON) as hub:
+            api = HfApi(endpoint=hub.endpoint, token=hub.token_of("alice"))
+            api.create_repo("alice/model")
+            for name in ("b", "a"):
+                api.upload_file(path_or_fileobj=name.encode(), path_in_repo=name, repo_id="alice/model")
+            heads.append(api.model_info("alice/model").sha)
+    assert heads[0] == heads[1]
+    with HubServer(tmp_path / "one", clock=lambda: NOON + timedelta(hours=1)) as hub:
+        api = HfApi(endpoint=hub.endpoint, token=hub.token_of("alice"))
+        assert api.model_info("alice/model").sha == heads[0]
+        assert api.list_repo_files("alice/model") == ["a", "b"]
+
+
+def test_long_listings_come_in_pages(hub: HubServer, alice: HfApi) -> None:
+    names = [f"{number:04}" for number in range(2_345)]
+    file = hub.storage.add_bytes(b"x")
+    repo = Repo("models", "alice", "model")
+    hub.storage.commit(repo, "main", "alice", "many", "", lambda files: files.update(dict.fromkeys(names, file)))
+    hub.stats.reset()
+    assert [entry.path for entry in alice.list_repo_tree("alice/model")] == names
+    assert hub.stats.by_route["GET tree"] == 3
+
+
+def test_a_token_added_to_the_file_counts_at_once(hub: HubServer) -> None:
+    (hub.root / "tokens.json").write_text(json.dumps({"hf_new": "carol"}))
+    assert HfApi(endpoint=hub.endpoint, token="hf_new").whoami()["name"] == "carol"
+    assert hub.token_of("carol") == "hf_new"
+    assert hub.token_of("dora") == "hf_dora"
+    assert json.loads((hub.root / "tokens.json").read_text()) == {"hf_new": "carol", "hf_dora": "dora"}
+
+
+def test_requests_and_bytes_are_counted(hub: HubServer, alice: HfApi) -> None:
+    alice.upload_file(path_or_fileobj=b"x" * 5000, path_in_repo="x.txt", repo_id="alice/model")
+    hub.stats.reset()
+    for _ in range(3):
+        get(hub, "/alice/model/resolve/main/x.txt")
+    get(hub, "/alice/model/resolve/main/x.txt", Range="bytes=0-99")
+    counted = get(hub, "/_stats").json()
+    assert (counted["requests"], counted["bytes_sent"], counted["authorized"]) == (4, 15_100, 0)
+    assert counted["by_route"] == {"GET resolve": 4}
+
+
+def test_faults_strike_what_they_are_meant_for(hub: HubServer, alice: HfApi) -> None:
+    alice.upload_file(path_or_fileobj=b"x" * 5000, path_in_repo="x.txt", repo_id="alice/model")
+    path = "/alice/model/resolve/main/x.txt"
+    hub.faults.add(Fault("resolve.*x.txt", status=429, retry_after_s=7, skip=1))
+    hub.faults.add(Fault("resolve", cut_after=100, times=1, skip=1))
+    assert get(hub, "/api/models/alice/model").status_code == 200
+    assert get(hub, path).status_code == 200
+    struck = get(hub, path)
+    assert (struck.status_code, struck.headers["Retry-After"]) == (429, "7")
+    assert get(hub, path).status_code == 200
+    with pytest.raises(httpx2.RemoteProtocolError):
+        get(hub, path)
+    assert hub.faults.left == 0
+    assert get(hub, path).status_code == 200
+
+
+def started(*arguments: str) -> tuple[subprocess.Popen[str], str]:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "sn37.devnet.hub", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    return process, process.stdout.readline().strip()
+
+
+@pytest.fixture
+def stopped() -> Iterator[Callable[[subprocess.Popen[str]], None]]:
+    """Registers processes to be stopped after the test."""
+    processes: list[subprocess.Popen[str]] = []
+    yield processes.append
+    for process in processes:
+        process.terminate()
+        process.communicate()
+
+
+def test_as_a_process_it_takes_its_time_from_the_chain(tmp_path: Path, stopped: Callable[..., None]) -> None:
+    from sn37.devnet.chain import Chain
+
+    chain = Chain.create(tmp_path / "chain.sqlite", started_at=NOON)
+    process, endpoint = started("--root", str(tmp_path / "hub"), "--chain", str(tmp_path / "chain.sqlite"))
+    stopped(process)
+    (tmp_path / "hub" / "tokens.json").write_text('{"hf_a": "alice"}')
+    api = HfApi(endpoint=endpoint, token="hf_a")
+    api.create_repo("alice/model")
+    assert api.list_repo_commits("alice/model")[0].created_at == chain.now()
+
+
+def test_a_busy_port_and_a_busy_folder_are_one_sentence(
+    tmp_path: Path, hub: HubServer, stopped: Callable[..., None]
+) -> None:
+    for root, port, reason in (
+        (tmp_path / "other", hub.port, f"cannot listen on 127.0.0.1:{hub.port}"),
+        (hub.root, 0, "is already served by another process"),
+        (tmp_path / "other", 70_000, "choose a free port"),
+    ):
+        process, _ = started("--root", str(root), "--port", str(port))
+        _, said = process.communicate()
+        assert process.returncode == 2
+        assert reason in said
+        assert len(said.splitlines()) == 1
+        with pytest.raises(ConfigError, match=reason):
+            HubServer(root, port=port)
+
+
+def test_a_kill_loses_nothing_that_was_answered(tmp_path: Path, stopped: Callable[..., None]) -> None:
+    (tmp_path / "hub").mkdir()
+    (tmp_path / "hub" / "tokens.json").write_text('{"hf_a": "alice"}')
+    process, endpoint = started("--root", str(tmp_path / "hub"))
+    api = HfApi(endpoint=endpoint, token="hf_a")
+    api.create_repo("alice/model")
+    commit = api.upload_file(path_or_fileobj=b"x" * 9000, path_in_repo="x.bin", repo_id="alice/model").oid
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    (tmp_path / "hub" / "incoming" / "half").write_bytes(b"x")
+    process, endpoint = started("--root", str(tmp_path / "hub"))
+    stopped(process)
+    assert HfApi(endpoint=endpoint, token="hf_a").model_info("alice/model").sha == commit
+    assert list((tmp_path / "hub" / "incoming").iterdir()) == []
