@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
 from sn37.competition import Constraints
-from sn37.errors import ConfigError, DataFault
+from sn37.errors import ConfigError, DataFault, ModelFault
 from sn37.hub import fetch, publish
 from sn37.hub.cache import Cache, Lease
 from sn37.hub.fetch import FetchedModel
-from sn37.hub.repos import RepoType, commits, file_path, full_commit, listing, opened
-from sn37.hub.static import check_no_code
+from sn37.hub.repos import RemoteFile, RepoType, commits, file_path, full_commit, listing, opened
 from sn37.hub.wire import Absent, TooLong, Wire
 from sn37.submission import ModelId
 
@@ -134,22 +133,25 @@ class Hub:
             commit = commit or self._newest(repo, "model", as_of)
             opened(self.wire, repo, "model", commit, private_too=False)
             files = [f for f in listing(self.wire, repo, "model", commit) if f.path in _TOKENIZER_FILES]
-        except (Absent, OverflowError) as error:
+            lease = self._tokenizer(repo, commit, files)
+        except (Absent, ModelFault, OverflowError) as error:
             raise DataFault(f"the tokenizer {spec} is not there, or not public ({error})") from None
+        self._tokenizers[f"{repo}@{commit}"] = lease
+        return lease.folder, commit
+
+    def _tokenizer(self, repo: str, commit: str, files: Sequence[RemoteFile]) -> Lease:
         if not any(file.path.startswith("tokenizer") for file in files):
             raise DataFault(f"the repo {repo} at {commit} holds no tokenizer")
-        if sum(file.size for file in files) > _MAX_TOKENIZER_BYTES:
-            raise DataFault(f"the tokenizer {spec} is larger than {_MAX_TOKENIZER_BYTES} bytes")
+        size = sum(file.size for file in files)
+        if size > _MAX_TOKENIZER_BYTES:
+            raise DataFault(f"the tokenizer {repo} has {size} bytes; at most {_MAX_TOKENIZER_BYTES} are allowed")
         name = f"{repo}@{commit}.tokenizer"
         content = self.cache.known(name)
         lease = self.cache.find(content) if content else None
-        if lease is None:
-            with self.cache.incoming(sum(file.size for file in files)) as folder:
-                digests = fetch.save(self.wire, repo, "model", commit, files, folder)
-                check_no_code(folder)
-                lease = self.cache.adopt(name, folder, digests)
-        self._tokenizers[name] = lease
-        return lease.folder, commit
+        if lease is not None:
+            return lease
+        with self.cache.incoming(size) as folder:
+            return self.cache.adopt(name, folder, fetch.save(self.wire, repo, "model", commit, files, folder))
 
     def newest_commit(self, repo: str, repo_type: RepoType, as_of: datetime | None) -> str:
         """The repo's newest commit at or before `as_of` (the newest of all for None). Raises DataFault, HubFault."""

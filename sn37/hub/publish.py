@@ -70,7 +70,10 @@ class _Upload:
             lambda: self.api.create_repo(self.repo, private=private, repo_type=self.repo_type, exist_ok=True),
             "create it",
         )
-        info: Any = self.ask(lambda: self.api.repo_info(self.repo, repo_type=self.repo_type), "read it")
+        return self.ask(lambda: self._bring(files, private, whole), "upload to it")
+
+    def _bring(self, files: dict[str, Path | bytes], private: bool, whole: bool) -> str:
+        info: Any = self.api.repo_info(self.repo, repo_type=self.repo_type)
         there = {file.path: file for file in self._listed(str(info.sha))}
         stale = sorted(p for p in there if whole and p not in files and (is_model_file(p) or carries_code(p)))
         if not stale and all(path in there and _same(there[path], file) for path, file in files.items()):
@@ -80,7 +83,7 @@ class _Upload:
                 f"the repo {self.repo} is public already, so others could copy the files before you commit to them; "
                 "choose a new repo"
             )
-        return self.ask(lambda: self._commit(files, stale), "upload to it")
+        return self._commit(files, stale)
 
     def _listed(self, commit: str) -> list[RemoteFile]:
         try:

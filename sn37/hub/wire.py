@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
-from sn37.errors import EvaluatorFault, HubFault
+from sn37.errors import EvaluatorFault, HubFault, Sn37Error
 
 __all__ = ["Absent", "TooLong", "Wire"]
 
@@ -170,7 +170,7 @@ class Wire:
 
         # identity: bytes as they are counted and hashed, and nothing that swells when it is unpacked
         headers = {"User-Agent": "sn37", "Accept-Encoding": "identity"}
-        if self.token is not None:
+        if self.token is not None and url.startswith(f"{self.endpoint}/"):
             headers["Authorization"] = f"Bearer {self.token}"
         ranged = start > 0 or end is not None
         if ranged:
@@ -248,7 +248,7 @@ def _as_passing(error: BaseException | None) -> _Passing | None:
     """The passing trouble behind an exception of huggingface_hub, None where it is something else."""
     import httpx2
 
-    while error is not None:
+    while error is not None and not isinstance(error, Sn37Error):
         response = getattr(error, "response", None)
         if response is not None:
             if response.status_code in _PASSING:

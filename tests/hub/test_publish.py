@@ -132,6 +132,18 @@ def test_trouble_that_passes_changes_nothing(
     assert len(history) == 2, "the first, empty commit and one with the model, however often it was tried"
 
 
+def test_an_answer_lost_on_the_way_is_no_second_commit_also_where_files_went(
+    connect: Connect, write_model: WriteModel, tmp_path: Path, server: HubServer
+) -> None:
+    miner = connect("miner")
+    miner.publish(write_model(tmp_path / "old", {"vocab.json": {}}), "miner/model")
+    server.faults.add(Fault("POST.*commit", cut_after=0))
+    commit = miner.publish(write_model(tmp_path / "new"), "miner/model")
+    assert server.faults.left == 0
+    assert "vocab.json" not in miner.model_size("miner/model", commit, private_too=True)
+    assert len(list(server.storage.history(next(server.storage.repos()), "main"))) == 3
+
+
 def test_a_hub_that_stays_ill_is_a_hub_fault(
     connect: Connect, write_model: WriteModel, tmp_path: Path, server: HubServer
 ) -> None:

@@ -96,7 +96,7 @@ class HubServer:
         if self._thread is not None:
             self._thread.join()
             self._thread = None
-            self.storage.close()
+        self.storage.close()
         self._socket.close()
 
     def serve_forever(self) -> None:

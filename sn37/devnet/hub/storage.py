@@ -101,8 +101,10 @@ class Storage:
         (root / "incoming").mkdir()
 
     def close(self) -> None:
-        """Let another process serve the folder."""
-        os.close(self._held)
+        """Let another process serve the folder; safe to call twice."""
+        if self._held >= 0:
+            os.close(self._held)
+            self._held = -1
 
     def forget(self) -> None:
         """Read everything from disk again: for who changed it there."""
