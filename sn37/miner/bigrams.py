@@ -73,14 +73,17 @@ def _factors(counts: Tensor, width: int) -> tuple[Tensor, Tensor, Tensor]:
     left, values, right = torch.linalg.svd(surprise * row_weight * column_weight, full_matrices=False)
     # The signs of singular vectors are arbitrary: fixed by the largest entry of each.
     signs = left.gather(0, left.abs().argmax(0, keepdim=True)).sign().squeeze(0)
-    strength = values[: width - 1].sqrt() * signs[: width - 1]
-    rows = left[:, : width - 1] * strength / row_weight
-    columns = right[: width - 1].T * strength / column_weight[:, None]
+    rank = min(width - 1, len(values))
+    strength = values[:rank].sqrt() * signs[:rank]
+    rows = left[:, :rank] * strength / row_weight
+    columns = right[:rank].T * strength / column_weight[:, None]
     length = rows.norm(dim=1, keepdim=True)
     longest = length.quantile(_TYPICAL_ROW)
     rows = rows * (longest / length).clamp(max=1)
     rest = (longest**2 - rows.norm(dim=1, keepdim=True) ** 2).clamp(min=0).sqrt() + longest / 2
     bias = (unigram.log() - unigram.log().mean())[:, None] / (rest * row_weight**2).sum()
-    rows, columns = torch.cat([rows, rest], 1), torch.cat([columns, bias], 1)
+    # A model wider than its vocabulary keeps the dimensions it has no use for yet at 0.
+    spare = torch.zeros(len(rows), width - 1 - rank, dtype=rows.dtype)
+    rows, columns = torch.cat([rows, spare, rest], 1), torch.cat([columns, spare, bias], 1)
     scale = rows.pow(2).mean(1).sqrt().mean()
     return rows, columns, scale
