@@ -120,14 +120,14 @@ def draw(plan: Plan, task: EvalTask, subnet: Subnet, hub: Hub) -> tuple[tuple[Sa
     from sn37.chain import verify
     from sn37.hub import PinnedDatasets
     from sn37.sources import SOURCES, Context
-    from sn37.validator.runs import wandb_runs
+    from sn37.validator.runs import WandbRuns
 
     datasets = PinnedDatasets(hub, plan.as_of, plan.settings.root / "cache" / "pages")
     context = Context(
         generator=generator(plan.seed, task.name),
         as_of=plan.as_of,
         datasets=datasets,
-        runs=wandb_runs,
+        runs=WandbRuns(plan.settings.runs_url or ""),
         trusted=lambda netuid, min_stake: subnet.trusted(netuid, min_stake, plan.sync_block),
         verify=verify,
     )

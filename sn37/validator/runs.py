@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from sn37.errors import ConfigError, DataFault, EvaluatorFault
 from sn37.sources.base import Run
 
-__all__ = ["WandbRuns", "wandb_runs"]
+__all__ = ["WandbRuns"]
 
 T = TypeVar("T")
 
@@ -131,7 +131,3 @@ def _time(text: str | None) -> datetime:
 
 def _text(moment: datetime) -> str:
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-wandb_runs = WandbRuns()
-"""Reads from the wandb server that this machine is set up with."""

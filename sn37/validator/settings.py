@@ -1,6 +1,7 @@
 """A validator's settings: what the parameters cell of its notebook says, checked when made.
 
-No secret is among them: a hub token comes from the environment variable HF_TOKEN, a wallet by its name.
+No secret is among them: a hub token comes from the environment variable HF_TOKEN, an account to read wandb
+runs with from WANDB_API_KEY, a wallet by its name.
 """
 
 from __future__ import annotations
@@ -44,8 +45,9 @@ class Settings:
     `repo@commit`; schedule: a subnet's own schedule file in place of the public one; competition: a
     name or id, None to take turns by sync block; sync_block: None for the newest; device: `auto`, `cpu` or
     `cuda`; workers: processes at once, 0 to choose; control: folder of known-good models that decide who
-    is at fault when a worker dies; wandb: `offline`, `online` or `off`; tasks: Python files and entry
-    points with sources and methods of this validator's own.
+    is at fault when a worker dies; wandb: `offline`, `online` or `off`, the mirror of the epochs; runs_url: the
+    wandb server whose signed runs sources read, None for the one wandb is set up with; tasks: Python files and
+    entry points with sources and methods of this validator's own.
     """
 
     network: str = "finney"
@@ -68,6 +70,7 @@ class Settings:
     control: Path | None = None
     wandb: str = "offline"
     wandb_project: str = "finetuning-validators"
+    runs_url: str | None = None
     tasks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
