@@ -204,7 +204,8 @@ def to_html(executed: Path) -> Path:
     report = executed.with_suffix(".html")
     if not executed.is_file():
         return report
-    body, _ = HTMLExporter(template_name="basic", exclude_input_prompt=True).from_filename(str(executed))
+    exporter: Any = HTMLExporter(template_name="basic", exclude_input_prompt=True)  # type: ignore[no-untyped-call]
+    body, _ = exporter.from_filename(str(executed))
     aside = report.with_name(f".{report.name}.{os.getpid()}")
     aside.write_text(_page(executed.stem, body), encoding="utf-8")
     aside.replace(report)

@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sn37.competition import Competition, Constraints
+from sn37.competition import Competition, Constraints, Evaluation
 from sn37.engine.executors import Executor, Limits, OnProgress, Outcome
 from sn37.engine.isolation import WorkerDied
 from sn37.engine.model import modules
@@ -47,7 +47,7 @@ def payload_of(
     *,
     tokenizer: Path | None,
     own_tasks: Sequence[str] = (),
-    engine: str = "reference",
+    engine: str = "fast",
 ) -> dict[str, Any]:
     """What `evaluate` needs to know, as JSON data.
 
@@ -137,11 +137,15 @@ def _load(payload: Mapping[str, Any], constraints: Constraints, device: str, dty
 
 
 def _engine(name: str, model: Any, constraints: Constraints, settings: Mapping[str, Any]) -> Any:
-    from sn37.engine.reference import ReferenceEngine
+    if name == "reference":
+        from sn37.engine.reference import ReferenceEngine
 
-    if name != "reference":
-        raise ConfigError(f"unknown engine {name!r}; expected 'reference'")
-    return ReferenceEngine(model, constraints.sequence_length)
+        return ReferenceEngine(model, constraints.sequence_length)
+    if name == "fast":
+        from sn37.engine.fast import FastEngine
+
+        return FastEngine(model, constraints.sequence_length, Evaluation(**settings).batch_tokens)
+    raise ConfigError(f"unknown engine {name!r}; expected 'fast' or 'reference'")
 
 
 def _run_task(task: Mapping[str, Any], tokenizer: Any, engine: Any, tell: Report) -> dict[str, Any]:

@@ -104,5 +104,6 @@ def _line() -> _Terminal | _Cell:
         from IPython.display import display
 
         if getattr(get_ipython(), "kernel", None) is not None:
-            return _Cell(display({"text/plain": "starting"}, raw=True, display_id=True))
+            handle: Any = display({"text/plain": "starting"}, raw=True, display_id=True)  # type: ignore[no-untyped-call]
+            return _Cell(handle)
     return _Terminal()

@@ -82,7 +82,7 @@ class Settings:
     @classmethod
     def of(cls, **parameters: Any) -> Settings:
         """Settings from notebook parameters: plain values, "" for None. Raises ConfigError on a wrong one."""
-        values = {name: None if value == "" else value for name, value in parameters.items()}
+        values: dict[str, Any] = {name: None if value == "" else value for name, value in parameters.items()}
         clock = Clock(values.pop("genesis", Clock.genesis), values.pop("cadence", Clock.cadence))
         unknown = set(values) - set(cls.__dataclass_fields__)
         if unknown:
