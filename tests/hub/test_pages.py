@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import random
@@ -258,3 +259,32 @@ def test_the_pages_on_disk_have_a_limit(connect: Connect, push: Push, tmp_path: 
     assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) > 20_000
     PinnedDatasets(connect(), time.now, folder, max_cache_bytes=20_000)
     assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) <= 20_000
+
+
+def test_a_hundred_rows_of_a_gigabyte_cost_less_than_a_twentieth(
+    pinned: Callable[..., PinnedDatasets], push: Push, server: HubServer
+) -> None:
+    push({"README.md": "# large\n"})
+    # put into the hub's storage by hand: nothing is proved by sending a gigabyte to it
+    aside, draw = server.storage.incoming(), random.Random(11)
+    with pq.ParquetWriter(aside, pa.schema({"text": pa.string()}), compression="none", use_dictionary=False) as writer:
+        for _ in range(8):
+            block = draw.randbytes(1 << 20).hex()
+            text = pa.array([block[i : i + 2048] for i in range(0, len(block), 2048)] * 64)
+            writer.write_table(pa.table({"text": text}), row_group_size=len(text))
+    size = aside.stat().st_size
+    assert size > 1 << 30
+    with aside.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    server.storage.add_blob(aside, digest)
+    large = server.storage.lfs_file(digest)
+    assert large is not None
+    repo = next(server.storage.repos())
+    server.storage.commit(repo, "main", "data", "large", "", lambda files: files.update({"data/large.parquet": large}))
+    server.stats.reset()
+    data = pinned()
+    start = data.num_rows("data/set", "default", "train") * 2 // 3
+    assert len(data.rows("data/set", "default", "train", range(start, start + 100), ["text"])) == 100
+    assert server.stats.bytes_sent < 0.05 * size
+    assert server.stats.requests < 200
+    server.storage.blob(digest).unlink()
