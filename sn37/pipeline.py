@@ -8,6 +8,7 @@ What it does not protect against: a notebook that lies about its result.
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import time
@@ -136,7 +137,7 @@ def _check_plain_value(name: str, value: Any) -> None:
             _check_plain_value(f"{name}.{key}", item)
     elif not isinstance(value, _PLAIN):
         raise ConfigError(f"parameter {name} is a {type(value).__name__}; expected a JSON value")
-    elif isinstance(value, float) and value != value or value in (float("inf"), float("-inf")):
+    elif isinstance(value, float) and not math.isfinite(value):
         raise ConfigError(f"parameter {name} is {value}; expected a finite number")
 
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -27,8 +27,8 @@ MARK = ".sn37-demo"
 
 
 def demo(
-    root: Path = typer.Option(Path("out/demo"), help="Where the world and the records are kept."),
-    epochs: int = typer.Option(3, min=1, max=20, help="Epochs of each validator."),
+    root: Annotated[Path, typer.Option(help="Where the world and the records are kept.")] = Path("out/demo"),
+    epochs: Annotated[int, typer.Option(min=1, max=20, help="Epochs of each validator.")] = 3,
 ) -> None:
     """Two validators judge seven miners on an embedded chain and hub; takes about two minutes.
 
@@ -48,7 +48,7 @@ def demo(
             sync_block = world.next_epoch()
             with _timed(console, f"epoch {number}, sync block {sync_block}: both validators at work"):
                 _run_validators(world, root)
-            _show_epoch(console, world, root, sync_block, first=number == 1)
+            _show_epoch(console, world, root, sync_block)
         world.advance_to_consensus()
         _show_outcome(console, world, root)
     console.print(f"\n[bold]done[/] in {time.monotonic() - started:.0f} s")
@@ -115,7 +115,7 @@ def _records(root: Path, name: str) -> Records:
     return Records(root / name / "validator" / "records")
 
 
-def _show_epoch(console: Console, world: World, root: Path, sync_block: int, *, first: bool) -> None:
+def _show_epoch(console: Console, world: World, root: Path, sync_block: int) -> None:
     from rich.table import Table
 
     both = _epochs(world, root, sync_block)
@@ -126,15 +126,21 @@ def _show_epoch(console: Console, world: World, root: Path, sync_block: int, *, 
         others = all(d[task] == digest for d in digests)
         console.print(f"  samples of {task:16} {digest[:16]}  {'the same for both' if others else 'DIFFERENT'}")
     console.print(f"  scores {'equal to the last digit' if scores[0] == scores[1] else 'DIFFER between validators'}")
-    if first:
-        for entry in epoch.manifest["submissions"]:
-            if not entry["evaluate"]:
-                console.print(f"  [yellow]not evaluated[/] uid {entry['uid']}: {entry['why']}")
     tasks = [task.name for task in world.competition.tasks]
-    table = Table("uid", "miner", "loss", "win rate", *tasks, "fault", title="leaderboard (lower is better)")
+    table = Table("uid", "miner", "loss", "win rate", *tasks, title="leaderboard (losses: lower is better)")
     for entry in epoch.decision["scores"]:
-        table.add_row(*_row(world, epoch, entry, tasks))
+        if entry["fault"] is None:
+            table.add_row(*_row(world, epoch, entry, tasks))
     console.print(table)
+    names = {miner.hotkey: miner.name for miner in world.miners}
+    for entry in epoch.decision["scores"]:
+        if entry["fault"] is not None:
+            console.print(
+                f"  rejected: uid {entry['uid']} {names.get(entry['hotkey'], '?')}: {entry['fault']['reason']}"
+            )
+    for entry in epoch.manifest["submissions"]:
+        if not entry["evaluate"]:
+            console.print(f"  not evaluated: uid {entry['uid']} {names.get(entry['hotkey'], '?')}: {entry['why']}")
 
 
 def _row(world: World, epoch: Epoch, entry: Mapping[str, Any], tasks: list[str]) -> list[str]:
@@ -144,10 +150,9 @@ def _row(world: World, epoch: Epoch, entry: Mapping[str, Any], tasks: list[str])
     return [
         str(entry["uid"]) + crown,
         next((miner.name for miner in world.miners if miner.hotkey == hotkey), "?"),
-        "-" if entry["score"] is None else f"{entry['score']:.4f}",
-        f"{rate:.0%}" if rate is not None else ("-" if entry["score"] is None else "not in the field"),
-        *(f"{entry['raw'][task]:.3f}" if task in entry["raw"] else "-" for task in tasks),
-        entry["fault"]["reason"] if entry["fault"] else "",
+        f"{entry['score']:.4f}",
+        "not in it" if rate is None else f"{rate:.0%}",
+        *(f"{entry['raw'][task]:.3f}" for task in tasks),
     ]
 
 

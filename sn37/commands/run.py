@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
@@ -14,16 +14,17 @@ __all__ = ["init", "run"]
 
 
 def run(
-    pipeline: Path = typer.Argument(help="A pipeline file, such as pipelines/validator.yaml."),
-    forever: bool = typer.Option(False, "--forever", help="Keep running it at its cadence until interrupted."),
-    parameter: list[str] = typer.Option(
-        [], "--parameter", "-p", metavar="NAME=VALUE", help="Set a parameter; the value is JSON, or else plain text."
-    ),
+    pipeline: Annotated[Path, typer.Argument(help="A pipeline file, such as pipelines/validator.yaml.")],
+    forever: Annotated[bool, typer.Option("--forever", help="Keep running at its cadence until interrupted.")] = False,
+    parameter: Annotated[
+        list[str] | None,
+        typer.Option("--parameter", "-p", metavar="NAME=VALUE", help="Set a parameter: JSON, or else plain text."),
+    ] = None,
 ) -> None:
     """Run a pipeline's notebook once, or forever at its cadence."""
     from sn37.pipeline import read_pipeline, run_forever, run_once
 
-    chosen = read_pipeline(pipeline, dict(_split(text) for text in parameter))
+    chosen = read_pipeline(pipeline, dict(_split(text) for text in parameter or []))
     if not forever:
         done = run_once(chosen)
         typer.echo(f"{done.result.get('summary', 'done')}\nnotebook  {done.notebook}\nreport    {done.report}")
@@ -48,8 +49,8 @@ def _split(text: str) -> tuple[str, Any]:
 
 
 def init(
-    folder: Path = typer.Argument(Path(), help="Where to put them."),
-    force: bool = typer.Option(False, "--force", help="Overwrite files that are there."),
+    folder: Annotated[Path, typer.Argument(help="Where to put them.")] = Path(),
+    force: Annotated[bool, typer.Option("--force", help="Overwrite files that are there.")] = False,
 ) -> None:
     """Write the shipped notebooks and pipelines into a folder, to change and run them."""
     from sn37.files import shipped
