@@ -74,13 +74,17 @@ class ServedRun:
 
 
 class WandbServer:
-    """Serves `runs` on a thread of this process. port: 0 for any free one.
+    """Serves `runs` on a thread of this process. port: 0 for any free one; logs: gives more runs, as they stand
+    at the moment of each request.
 
     failures: how many of the next requests are answered with status 503; requests: how many came.
     """
 
-    def __init__(self, runs: Iterable[ServedRun] = (), port: int = 0) -> None:
+    def __init__(
+        self, runs: Iterable[ServedRun] = (), port: int = 0, logs: Callable[[], Iterable[ServedRun]] = tuple
+    ) -> None:
         self.runs = list(runs)
+        self._logs = logs
         self.failures = 0
         self.requests = 0
         self._socket = socket.create_server((_HOST, port))
@@ -123,7 +127,7 @@ class WandbServer:
             viewer = {"id": "1", "entity": "devnet", "username": "devnet", "email": "", "flags": "{}"}
             return {"viewer": {**viewer, "teams": {"edges": []}}}
         project = f"{variables.get('entity')}/{variables.get('project')}"
-        runs = [run for run in self.runs if run.project == project]
+        runs = [run for run in (*self.runs, *self._logs()) if run.project == project]
         if not runs:
             return {"project": None}
         if "runs(filters" in query:
