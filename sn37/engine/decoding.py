@@ -14,11 +14,12 @@ import torch
 
 from sn37.engine.cache import Entering, Kept, Stepping
 from sn37.engine.reference import ReferenceEngine
+from sn37.engine.rotary import forget_length
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["Decoder", "Uncached", "steady_length"]
+__all__ = ["Decoder", "Uncached"]
 
 _WINDOWED = frozenset(("mistral", "phi3"))
 _PLAIN = frozenset(("bart", "falcon", "gemma", "gpt_neox", "llama", "phi"))
@@ -113,29 +114,3 @@ class Uncached(ReferenceEngine):
         forget_length(self.model)
         ids = torch.tensor([tokens], device=self.model.device)
         return self.model(input_ids=ids, use_cache=False, logits_to_keep=1).logits[0]
-
-
-def steady_length(model: PreTrainedModel) -> int | None:
-    """Up to how many tokens a position is encoded alike whatever the length of the row; None for any number.
-
-    Two kinds of rotary positions turn all angles once a text is longer than those the model was first
-    trained on: what was cached before is then of no use, and a long neighbour would turn everybody's.
-    """
-    limits = []
-    for module in model.modules():
-        kind = getattr(module, "rope_type", None)
-        if kind == "longrope":
-            config: Any = module.config
-            limits.append(int(config.rope_parameters["original_max_position_embeddings"]))
-        elif isinstance(kind, str) and "dynamic" in kind:
-            limits.append(int(module.original_max_seq_len))  # type: ignore[arg-type]
-    return min(limits, default=None)
-
-
-def forget_length(model: PreTrainedModel) -> None:
-    """Rotary positions that follow the longest text seen so far begin anew."""
-    for module in model.modules():
-        kind = getattr(module, "rope_type", None)
-        if isinstance(kind, str) and "dynamic" in kind:
-            module.max_seq_len_cached = module.original_max_seq_len
-            module.inv_freq = module.original_inv_freq

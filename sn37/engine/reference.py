@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from sn37.engine.interface import GenerateRow, LossRow, Progress
+from sn37.engine.rotary import forget_length
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -69,6 +70,7 @@ class ReferenceEngine:
     def _logits(self, tokens: Sequence[int]) -> Any:
         import torch
 
+        forget_length(self.model)
         ids = torch.tensor([tokens], device=self.model.device)
         return self.model(input_ids=ids, use_cache=False).logits[0]
 

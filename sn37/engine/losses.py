@@ -1,0 +1,125 @@
+"""Cross-entropies of many rows at once, equal to one row at a time with all its logits.
+
+The body of the model runs once over length-sorted batches (`sn37.engine.packing`); the head only where a target
+is, in pieces (`sn37.engine.head`). The result of a row does not depend on its neighbours, their order or the
+budget: to 1e-5 in float32; in bfloat16 the shape of a batch moves the last digits, and so the plan is canonical.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from sn37.engine.head import Head
+from sn37.engine.interface import LossRow, Progress
+from sn37.engine.masks import Shared, can_share
+from sn37.engine.memory import Budget, ran_out
+from sn37.engine.packing import Pack, batches, packs
+from sn37.engine.rotary import forget_length, steady_length
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+__all__ = ["losses"]
+
+
+def losses(
+    model: PreTrainedModel,
+    rows: Sequence[LossRow],
+    *,
+    sequence_length: int,
+    budget: Budget,
+    progress: Progress | None = None,
+) -> list[float]:
+    """For each row the sum of cross-entropies of its targets, in nats.
+
+    budget: the padded tokens of one batch; it is halved where memory runs out, and what is left is planned anew.
+    Raises ValueError for a row with more than `sequence_length` tokens.
+    """
+    for row in rows:
+        if len(row.tokens) > sequence_length:
+            raise ValueError(f"a row has {len(row.tokens)} tokens; expected at most {sequence_length}")
+    results = [0.0] * len(rows)
+    left = set(range(len(rows)))
+    head, steady = Head(model), steady_length(model) or sequence_length
+    while left:
+        order = sorted(left)
+        planned = _plan(model, [rows[i] for i in order], budget.tokens, steady)
+        for batch in planned:
+            found = _attempt(model, head, batch, budget)
+            if found is None:
+                break
+            done = [order[i] for pack in batch for i in pack.rows]
+            for index, loss in zip(done, found, strict=True):
+                results[index] = loss
+            left.difference_update(done)
+            if progress is not None:
+                progress(len(done), sum(len(rows[i].tokens) for i in done))
+    return results
+
+
+def _plan(model: PreTrainedModel, rows: Sequence[LossRow], max_tokens: int, steady: int) -> list[list[Pack]]:
+    """Batches in their order. steady: a row longer than this turns everybody's positions, and so goes alone."""
+    alone = [Pack((i,), row.tokens[: row.start], (row.tokens[row.start :],)) for i, row in enumerate(rows)]
+    alone = [pack for pack in alone if pack.length > steady]
+    known = [i for i, row in enumerate(rows) if len(row.tokens) <= steady]
+    together = packs([rows[i] for i in known], max_tokens, share=can_share(model))
+    renamed = [Pack(tuple(known[i] for i in pack.rows), pack.beginning, pack.ends) for pack in together]
+    return [*([pack] for pack in alone), *batches(renamed, max_tokens)]
+
+
+def _attempt(model: PreTrainedModel, head: Head, batch: Sequence[Pack], budget: Budget) -> list[float] | None:
+    """The batch's losses, or None where it took too much memory and the budget was halved."""
+    try:
+        with torch.inference_mode():
+            return _batch_losses(model, head, batch)
+    except Exception as error:
+        alone = len(batch) == 1 and not batch[0].shared
+        if not ran_out(error) or alone:
+            raise
+    # Outside the handler, whose traceback keeps everything alive that the batch held. A budget far above what this
+    # batch used would be halved many times in vain.
+    while budget.tokens >= len(batch) * batch[0].length:
+        budget.halve()
+    return None
+
+
+def _batch_losses(model: PreTrainedModel, head: Head, batch: Sequence[Pack]) -> list[float]:
+    """One loss per row, in the order of the packs and of their rows."""
+    forget_length(model)
+    width, device = batch[0].length, model.device
+    ids = torch.tensor([pack.tokens + (0,) * (width - pack.length) for pack in batch], device=device)
+    if batch[0].shared:
+        with Shared(model, batch, width) as told:
+            states = _body(model)(input_ids=ids, use_cache=False, **told).last_hidden_state
+    else:
+        # What is padded stands behind, where no token of the row sees it: the model's own causal mask will do.
+        states = _body(model)(input_ids=ids, use_cache=False).last_hidden_state
+    places, targets, counts = _targets(batch, width)
+    hidden = states.reshape(-1, states.shape[-1])[torch.tensor(places, device=device)]
+    del states
+    found = head.losses(hidden, torch.tensor(targets, device=device))
+    return [float(part.sum()) for part in torch.split(found.cpu(), counts)]
+
+
+def _body(model: PreTrainedModel) -> Any:
+    """The model without its head; in all allowed architectures nothing stands between the two."""
+    return model.base_model
+
+
+def _targets(batch: Sequence[Pack], width: int) -> tuple[list[int], list[int], list[int]]:
+    """(where each target is predicted from, counted over the whole batch; the targets; how many each row has)."""
+    places: list[int] = []
+    targets: list[int] = []
+    counts: list[int] = []
+    for line, pack in enumerate(batch):
+        first = line * width
+        column = first + len(pack.beginning)
+        for end in pack.ends:
+            places.extend((first + len(pack.beginning) - 1, *range(column, column + len(end) - 1)))
+            targets.extend(end)
+            counts.append(len(end))
+            column += len(end)
+    return places, targets, counts
