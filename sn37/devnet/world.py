@@ -34,14 +34,16 @@ if TYPE_CHECKING:
     from sn37.chain import Metagraph, Subnet
     from sn37.hub import Hub
 
-__all__ = ["HOTKEY", "NETUID", "World"]
+__all__ = ["COMPETITION", "HOTKEY", "NETUID", "World"]
 
 NETUID = 37
 HOTKEY = "default"
 """How every wallet's hotkey is called."""
 
+COMPETITION = Path(__file__).with_name("competition.toml")
+"""The file of the devnet's competition, as it travels with the package."""
+
 _MARK = ".sn37-world"
-_COMPETITION = Path(__file__).with_name("competition.toml")
 
 
 @dataclass
@@ -74,7 +76,7 @@ class World:
 
         root = Path(root).absolute()
         with _room_in(root):
-            shutil.copyfile(_COMPETITION, root / "competition.toml")
+            shutil.copyfile(COMPETITION, root / "competition.toml")
             chain = Chain.create(root / "chain.sqlite", start_block=START_BLOCK, netuids=(NETUID,))
             world = cls(root, chain, _competition(root), (), ())
             try:

@@ -45,7 +45,7 @@ def tokenizer() -> Any:
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    words = "<pad> <end> <unk> user assistant the cat sat on mat".split()
+    words = ["<pad>", "<end>", "<unk>", "user", "assistant", "the", "cat", "sat", "on", "mat"]
     backend = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
     backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     template = "{% for m in messages %}{{ m.role }} {{ m.content }} {% endfor %}assistant"
