@@ -79,12 +79,16 @@ def _run_all(model: PreTrainedModel, replies: list[Reply], budget: Budget, progr
             with Decoder(model) as decoder:
                 _run(decoder, replies, budget.tokens, progress)
         except Exception as error:
-            if not ran_out(error) or budget.tokens <= max(reply.most for reply in replies if not reply.ended):
+            left = [reply.most for reply in replies if not reply.ended]
+            if not ran_out(error) or budget.tokens <= max(left, default=0):
                 raise
         else:
             return
-        # Out of the except block: the error's traceback holds on to everything the rows had in memory.
+        # Out of the except block: the error's traceback holds on to everything the rows had in memory. A budget
+        # above what all of them take would be halved in vain.
         budget.halve()
+        while budget.tokens >= sum(left) > 0:
+            budget.halve()
         replies = [reply for reply in replies if not reply.ended]
 
 
@@ -93,13 +97,20 @@ def _run(decoder: Decoder, replies: Sequence[Reply], budget_tokens: int, progres
     prompts = [reply.tokens for reply in replies]
     batch = RowBatch(decoder, budget_tokens, beginnings(prompts, int(budget_tokens * _BEGINNINGS_SHARE)))
     waiting = list(replies)
-    while waiting or batch.replies:
-        entering = batch.room(waiting)
-        if entering:
-            batch.enter(waiting[:entering])
-            del waiting[:entering]
-        else:
-            batch.step()
-        ended = batch.leave()
-        if ended:
-            progress(len(ended), sum(reply.length for reply in ended))
+    try:
+        while waiting or batch.replies:
+            entering = batch.room(waiting)
+            if entering:
+                batch.enter(waiting[:entering])
+                del waiting[:entering]
+            else:
+                batch.step()
+            _report(batch.leave(), progress)
+    except BaseException:
+        _report([reply for reply in batch.replies if reply.ended], progress)
+        raise
+
+
+def _report(ended: Sequence[Reply], progress: Progress) -> None:
+    if ended:
+        progress(len(ended), sum(reply.length for reply in ended))
