@@ -1,15 +1,13 @@
-"""Evaluate one model: the program that runs in the worker, and the judgement over a worker that died.
+"""Evaluate one model: the program that runs in the worker, and its run over all models of an epoch.
 
 `evaluate` is called in an isolated process (`sn37.engine.isolation`) and is the only code that ever touches a
 model's weights and tokenizer. `evaluate_all` runs it over many models and turns every outcome into a result
-or an error with an owner; where a worker died, a control run, a known-good small model on the same samples, decides
-whether the model or the evaluator is at fault.
+or an error with an owner; where a worker died, a control run (`sn37.validator.control`) decides whose fault it is.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import math
 import tempfile
@@ -24,12 +22,12 @@ from sn37.competition import Competition, Constraints, Evaluation
 from sn37.engine.executors import Executor, Limits, OnProgress, Outcome
 from sn37.engine.isolation import WorkerDied
 from sn37.engine.model import modules
-from sn37.errors import ConfigError, EvaluatorFault, ModelFault, Sn37Error
-from sn37.methods import METHODS, TokenizerFault
+from sn37.errors import ConfigError, EvaluatorFault, ModelFault
+from sn37.methods import METHODS, Row, TokenizerFault, TwoSteps
 from sn37.sample import Sample, from_record, to_record
-from sn37.submission import file_digest
+from sn37.validator.control import control_run, fault_of
 
-__all__ = ["control_model", "evaluate", "evaluate_all", "fault_of", "payload_of", "preloaded"]
+__all__ = ["evaluate", "evaluate_all", "payload_of", "preloaded", "tokenize"]
 
 FUNCTION = "sn37.validator.evaluation:evaluate"
 Report = Callable[[dict[str, Any]], None]
@@ -76,20 +74,15 @@ def payload_of(
 def evaluate(payload: Mapping[str, Any], report: Report | None = None) -> dict[str, Any]:
     """Inspect the model, run every task on it, and say what came out; in a worker process.
 
-    payload: as `payload_of` makes it; `device` (default "cpu"), `dtype` (default: the competition's) and `threads`
-    may be added. Returns {"tasks": {name: {"score", "values", "details", "note", "samples", "seconds", "tokens"}},
-    "parameters", "device", "dtype", "engine", "load_s", "memory_bytes"}. Raises ModelFault with the reason.
+    payload: as `payload_of` makes it; `device` (default "cpu"), `dtype` (default: the competition's), `threads` and
+    `rows` (a file that `tokenize` filled) may be added. Returns {"tasks": {name: {"score", "values", "details", "note",
+    "samples", "seconds", "tokens"}}, "parameters", "device", "dtype", "engine", "plan", "load_s", "memory_bytes"}.
+    Raises ModelFault with the reason.
     """
     import torch
 
     tell = report or (lambda message: None)
-    if payload.get("threads"):
-        torch.set_num_threads(int(payload["threads"]))
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    if payload.get("own_tasks"):
-        from sn37.competitions import load_tasks
-
-        load_tasks(payload["own_tasks"])
+    _prepare(payload)
     device = str(payload.get("device", "cpu"))
     constraints = _constraints(payload["constraints"])
     dtype = payload.get("dtype") or constraints.dtype
@@ -97,22 +90,66 @@ def evaluate(payload: Mapping[str, Any], report: Report | None = None) -> dict[s
     began = time.perf_counter()
     tokenizer, model = _load(payload, constraints, device, dtype)
     load_s = time.perf_counter() - began
-    engine = _engine(str(payload.get("engine", "reference")), model, constraints, payload.get("evaluation", {}))
-    try:
-        tasks = {task["name"]: _run_task(task, tokenizer, engine, tell) for task in payload["tasks"]}
-    except TokenizerFault as error:
-        if payload["tokenizer"] is None:
-            raise ModelFault(str(error)) from error
-        raise EvaluatorFault(f"the competition's tokenizer: {error}") from error
+    name = str(payload.get("engine", "fast"))
+    engine = _engine(name, model, constraints, payload.get("evaluation", {}))
+    known = json.loads(Path(payload["rows"]).read_text()) if payload.get("rows") else {}
+    with _owned(payload):
+        tasks = {
+            task["name"]: _run_task(task, tokenizer, engine, tell, known.get(task["name"])) for task in payload["tasks"]
+        }
     return {
         "tasks": tasks,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
         "dtype": dtype,
-        "engine": str(payload.get("engine", "reference")),
+        "engine": name,
+        "plan": engine.plan() if name == "fast" else {},
         "load_s": load_s,
         "memory_bytes": _peak_bytes(device),
     }
+
+
+def tokenize(payload: Mapping[str, Any], report: Report | None = None) -> dict[str, Any]:
+    """The rows of every task, made once for all models with the competition's tokenizer: {task: [row, ...]}.
+
+    Only methods made of two steps have rows. Raises EvaluatorFault where the tokenizer fails.
+    """
+    _prepare(payload)
+    constraints = _constraints(payload["constraints"])
+    tokenizer = _competition_tokenizer(Path(payload["tokenizer"]))
+    found = {}
+    with _owned(payload):
+        for task in payload["tasks"]:
+            method = METHODS[task["method"]]
+            if isinstance(method, TwoSteps):
+                samples = _samples(task["samples"])
+                rows = method.rows(samples, tokenizer, constraints.sequence_length, **task["method_args"])
+                found[task["name"]] = [[row.sample, row.tokens, row.start, row.target_bytes] for row in rows]
+    return found
+
+
+def _prepare(payload: Mapping[str, Any]) -> None:
+    """What must be set before anything is computed."""
+    import torch
+
+    if payload.get("threads"):
+        torch.set_num_threads(int(payload["threads"]))
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    if payload.get("own_tasks"):
+        from sn37.competitions import load_tasks
+
+        load_tasks(payload["own_tasks"])
+
+
+@contextlib.contextmanager
+def _owned(payload: Mapping[str, Any]) -> Iterator[None]:
+    """A tokenizer that fails is the fault of whose it is."""
+    try:
+        yield
+    except TokenizerFault as error:
+        if payload["tokenizer"] is None:
+            raise ModelFault(str(error)) from error
+        raise EvaluatorFault(f"the competition's tokenizer: {error}") from error
 
 
 def _constraints(data: Mapping[str, Any]) -> Constraints:
@@ -125,15 +162,19 @@ def _load(payload: Mapping[str, Any], constraints: Constraints, device: str, dty
     from sn37.engine.tokenizer import load_tokenizer
 
     model = inspect(Path(payload["model"]), constraints, device, dtype)
-    if payload["tokenizer"] is None:
-        tokenizer = load_tokenizer(Path(payload["model"]))
-    else:
-        try:
-            tokenizer = load_tokenizer(Path(payload["tokenizer"]))
-        except ModelFault as error:
-            raise EvaluatorFault(f"the competition's tokenizer cannot be loaded: {error}") from error
+    given = payload["tokenizer"]
+    tokenizer = load_tokenizer(Path(payload["model"])) if given is None else _competition_tokenizer(Path(given))
     check_vocabulary(model, tokenizer)
     return tokenizer, model
+
+
+def _competition_tokenizer(folder: Path) -> Any:
+    from sn37.engine.tokenizer import load_tokenizer
+
+    try:
+        return load_tokenizer(folder)
+    except ModelFault as error:
+        raise EvaluatorFault(f"the competition's tokenizer cannot be loaded: {error}") from error
 
 
 def _engine(name: str, model: Any, constraints: Constraints, settings: Mapping[str, Any]) -> Any:
@@ -148,8 +189,10 @@ def _engine(name: str, model: Any, constraints: Constraints, settings: Mapping[s
     raise ConfigError(f"unknown engine {name!r}; expected 'fast' or 'reference'")
 
 
-def _run_task(task: Mapping[str, Any], tokenizer: Any, engine: Any, tell: Report) -> dict[str, Any]:
-    """One task's raw score and what it came from."""
+def _run_task(
+    task: Mapping[str, Any], tokenizer: Any, engine: Any, tell: Report, known: Sequence[Sequence[Any]] | None
+) -> dict[str, Any]:
+    """One task's raw score and what it came from. known: its rows, where `tokenize` has made them."""
     samples = _samples(task["samples"])
     method = METHODS[task["method"]]
     done = {"rows": 0, "tokens": 0}
@@ -164,7 +207,11 @@ def _run_task(task: Mapping[str, Any], tokenizer: Any, engine: Any, tell: Report
             tell({"stage": "task", "task": task["name"], "samples": len(samples), "seconds": last - began, **done})
 
     tell({"stage": "task", "task": task["name"], "samples": len(samples), "seconds": 0.0, **done})
-    result = method(samples, tokenizer, engine, progress=progress, **task["method_args"])
+    if known is not None and isinstance(method, TwoSteps):
+        rows = tuple(Row(sample, tuple(tokens), start, size) for sample, tokens, start, size in known)
+        result = method.score(rows, samples, tokenizer, engine, progress=progress, **task["method_args"])
+    else:
+        result = method(samples, tokenizer, engine, progress=progress, **task["method_args"])
     if not all(math.isfinite(value) for value in (result.score, *result.values)):
         raise ModelFault(f"{task['name']}: the raw score is not finite")
     seconds = time.perf_counter() - began
@@ -208,88 +255,30 @@ def evaluate_all(
 ) -> Iterator[tuple[str, Outcome]]:
     """(key, result or error) for each model, in the order they finish; `payloads` is read lazily.
 
-    control: folder for known-good small models (`control_model`), one of which is asked when a worker died; tokenizer:
-    the competition's. Errors have an owner: only ModelFault costs a miner anything.
+    All payloads have the same tasks and samples. control: folder for known-good small models, one of which is asked
+    when a worker died; tokenizer: the competition's, with which samples are tokenized once. Errors have an owner: only
+    ModelFault costs a miner anything.
     """
     given: dict[str, Mapping[str, Any]] = {}
+    with tempfile.TemporaryDirectory(prefix="sn37-") as folder:
+        rows = Path(folder) / "rows.json"
 
-    def remembered() -> Iterator[tuple[str, Mapping[str, Any]]]:
-        for key, payload in payloads:
-            given[key] = payload
-            yield key, payload
+        def remembered() -> Iterator[tuple[str, Mapping[str, Any]]]:
+            for key, payload in payloads:
+                if not given and tokenizer is not None:
+                    _tokenize_once(executor, payload, limits, rows)
+                given[key] = {**payload, "rows": str(rows)} if rows.exists() else payload
+                yield key, given[key]
 
-    for key, outcome in executor.run(FUNCTION, remembered(), limits, on_progress):
-        payload = given.pop(key)
-        if isinstance(outcome, WorkerDied):
-            yield key, fault_of(outcome, partial(_control_run, executor, payload, limits, control, tokenizer))
-        else:
-            yield key, outcome
-
-
-def fault_of(death: WorkerDied, control_run: Callable[[], Outcome]) -> Sn37Error:
-    """Whose fault a worker's death is: the model's where the control run goes well, else the evaluator's."""
-    outcome = control_run()
-    if isinstance(outcome, Sn37Error):
-        return EvaluatorFault(f"{death}; so did the control run: {outcome}")
-    return ModelFault(f"the evaluation failed while a control model's went well: {death}")
+        for key, outcome in executor.run(FUNCTION, remembered(), limits, on_progress):
+            if isinstance(outcome, WorkerDied):
+                yield key, fault_of(outcome, partial(control_run, executor, given[key], limits, control))
+            else:
+                yield key, outcome
 
 
-def _control_run(
-    executor: Executor, payload: Mapping[str, Any], limits: Limits, control: Path, tokenizer: Path | None
-) -> Outcome:
-    """The same samples and tasks with the control model, which meets any constraints."""
-    anything = {
-        "architectures": ["LlamaForCausalLM"],
-        "min_parameters": 0,
-        "max_parameters": 1 << 62,
-        "norm_soft": 1e9,
-        "norm_hard": 1e9,
-    }
-    asked = {"folder": str(control), "tokenizer": None if tokenizer is None else str(tokenizer)}
-    made = dict(executor.run(f"{__name__}:make_control", [("made", asked)], limits))["made"]
-    if isinstance(made, Sn37Error):
-        return made
-    changed = {"model": made["folder"], "constraints": {**payload["constraints"], **anything}}
-    return dict(executor.run(FUNCTION, [("control", {**payload, **changed})], limits))["control"]
-
-
-def make_control(payload: Mapping[str, Any], report: Report | None = None) -> dict[str, Any]:
-    """`control_model` in a worker, so that the validator's own process never needs torch."""
-    tokenizer = payload["tokenizer"]
-    return {"folder": str(control_model(Path(payload["folder"]), None if tokenizer is None else Path(tokenizer)))}
-
-
-def control_model(folder: Path, tokenizer: Path | None) -> Path:
-    """The known-good model for a tokenizer (None: one of bytes): a tiny Llama with fixed weights, good for any length.
-
-    Kept in `folder` under the tokenizer's digest and made where it is missing. Returns its own folder.
-    """
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    from sn37.engine.tokenizer import byte_tokenizer, load_tokenizer
-
-    name = "bytes" if tokenizer is None else file_digest(tokenizer / "tokenizer.json")
-    place = folder / hashlib.sha256(name.encode()).hexdigest()[:16]
-    if place.is_dir():
-        return place
-    loaded = byte_tokenizer() if tokenizer is None else load_tokenizer(tokenizer)
-    config = LlamaConfig(
-        vocab_size=1 + max(loaded.get_vocab().values()),
-        hidden_size=16,
-        intermediate_size=32,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        max_position_embeddings=1 << 20,
-        bos_token_id=None,
-        eos_token_id=None,
-    )
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder) as name, torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        LlamaForCausalLM(config).save_pretrained(name)
-        loaded.save_pretrained(name)
-        with contextlib.suppress(OSError):  # another process was faster
-            Path(name).rename(place)
-            Path(name).mkdir()
-    return place
+def _tokenize_once(executor: Executor, payload: Mapping[str, Any], limits: Limits, file: Path) -> None:
+    """Fill the file with all rows; where that fails every model's own worker will say why."""
+    found = dict(executor.run(f"{__name__}:tokenize", [("rows", payload)], limits))["rows"]
+    if isinstance(found, dict):
+        file.write_text(json.dumps(found))

@@ -16,7 +16,8 @@ from sn37.engine.isolation import WorkerDied
 from sn37.engine.tokenizer import byte_tokenizer
 from sn37.errors import ConfigError, EvaluatorFault, ModelFault
 from sn37.sample import ChoiceSample, ReferenceSample, Sample, TextSample, to_record
-from sn37.validator.evaluation import control_model, evaluate, evaluate_all, fault_of, payload_of, preloaded
+from sn37.validator.control import control_model, fault_of
+from sn37.validator.evaluation import evaluate, evaluate_all, payload_of, preloaded, tokenize
 
 SAMPLES: Mapping[str, list[Sample]] = {
     "TEXTS": [TextSample(f"The river rose by {i} feet in the night, and nobody slept.") for i in range(4)],
@@ -98,6 +99,48 @@ def test_every_task_is_scored_and_told(make: Callable[..., Path], tokenizer: Pat
     assert result["dtype"] == "float32" and result["device"] == "cpu" and result["parameters"] > 0
     assert [m["task"] for m in messages if m.get("done")] == ["TEXTS", "REPLIES", "CHOICES"]
     json.dumps(result, allow_nan=False)
+
+
+def test_the_fast_engine_scores_as_the_reference(make: Callable[..., Path], tokenizer: Path) -> None:
+    model = make(initializer_range=0.3)
+    fast, slow = (
+        evaluate(payload_of(competition(), model, SAMPLES, tokenizer=tokenizer, engine=name))["tasks"]
+        for name in ("fast", "reference")
+    )
+    for name in SAMPLES:
+        assert fast[name]["values"] == pytest.approx(slow[name]["values"], rel=1e-5)
+        assert [d.get("reply") for d in fast[name]["details"]] == [d.get("reply") for d in slow[name]["details"]]
+
+
+def test_samples_tokenized_beforehand_score_the_same(
+    make: Callable[..., Path], tokenizer: Path, tmp_path: Path
+) -> None:
+    payload = payload_of(competition(), make(), SAMPLES, tokenizer=tokenizer)
+    rows = tokenize(payload)
+    assert list(rows) == list(SAMPLES) and len(rows["TEXTS"]) == 4
+    (tmp_path / "rows.json").write_text(json.dumps(rows))
+    first, second = (evaluate({**payload, **more})["tasks"] for more in ({}, {"rows": str(tmp_path / "rows.json")}))
+    for name in SAMPLES:
+        assert (first[name]["values"], first[name]["details"]) == (second[name]["values"], second[name]["details"])
+
+
+def test_the_plan_is_told_and_so_is_what_leaving_it_may_change(
+    make: Callable[..., Path], tokenizer: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sn37.engine import losses
+
+    payload = payload_of(competition(dtype="bfloat16"), make(), SAMPLES, tokenizer=tokenizer)
+    assert evaluate(payload)["plan"] == {"batch_tokens": 16_384, "halvings": 0}
+    whole = losses._batch_losses
+
+    def small(model: Any, head: Any, batch: Any) -> list[float]:
+        if len(batch) > 2:
+            raise MemoryError
+        return whole(model, head, batch)
+
+    monkeypatch.setattr(losses, "_batch_losses", small)
+    plan = evaluate(payload)["plan"]
+    assert plan["halvings"] > 0 and 0 <= plan["noise"] < 0.1
 
 
 def test_samples_from_a_file_score_the_same(make: Callable[..., Path], tokenizer: Path, tmp_path: Path) -> None:
@@ -206,9 +249,9 @@ def test_a_model_that_takes_too_long_costs_its_miner(
     endless = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
     (folder / "chat_template.jinja").write_text(endless)
     payloads = {"slow": payload_of(competition(), folder, SAMPLES, tokenizer=None)}
-    given = Limits(time_limit_s=20.0)
+    given = Limits(time_limit_s=8.0)
     ((_, outcome),) = evaluate_all(executor, payloads.items(), given, control=tmp_path / "control")
-    assert type(outcome) is ModelFault and "longer than 20 s" in str(outcome)
+    assert type(outcome) is ModelFault and "longer than 8 s" in str(outcome)
 
 
 def test_an_evaluator_that_cannot_run_anything_blames_nobody(
