@@ -43,9 +43,10 @@ def found(world: World, port: int, tell: Tell) -> None:
     tokenizer = training.tokenizer(tables)
     _publish_data(world, tables, tokenizer)
     place = _place(world)
-    tell(f"training the miners' models, {max(place.models)} steps in all")
-    for _ in training.train_models(world.competition, tables, tokenizer, place.models):
-        pass
+    most = max(place.models)
+    tell(f"training a model for {most} steps")
+    for folder in training.train_models(world.competition, tables, tokenizer, place.models):
+        tell(f"saved it after {folder.name.partition('-')[0]} of {most} steps")
     shutil.copytree(place.models[min(place.models)], world.control)
     for miner in world.miners:
         if miner.role == "late":
@@ -112,7 +113,6 @@ def _place(world: World) -> Place:
     steps = sorted({miner.steps for miner in world.miners if miner.steps})
     return Place(
         competition=world.competition,
-        chain=world.chain,
         miners=world.miners,
         models={count: world.root / "models" / f"{count}-steps" for count in steps},
         subnet=world.subnet,

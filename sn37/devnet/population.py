@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from sn37.competition import Competition
-from sn37.devnet.chain import Chain
 from sn37.miner import publish
 from sn37.submission import ModelId, content_hash, secure_hash
 
@@ -74,7 +73,6 @@ class Place:
     """Where the miners act. models: training steps -> folder; subnet, hub: of a participant, by its name."""
 
     competition: Competition
-    chain: Chain
     miners: tuple[Miner, ...]
     models: Mapping[int, Path]
     subnet: Callable[[str], Subnet]

@@ -322,28 +322,41 @@ def test_two_do_not_build_in_one_folder(tmp_path):
             World.create(tmp_path)
 
 
-def test_what_a_cut_off_attempt_left_is_cleared_away_and_its_hub_stopped(tmp_path):
-    """Cut off in the middle, twice: once by an error, which also stops the hub, once by what looks like a kill."""
+class Stop(Exception):
+    """The making of a world ends here."""
 
-    class Stop(Exception):
-        pass
 
-    def stop(text):
-        if "tokenizer" in text:
-            raise Stop
+def stop_once_the_hub_runs(text):
+    if "tokenizer" in text:
+        raise Stop
 
-    root = tmp_path / "world"
+
+def test_an_attempt_that_fails_leaves_no_world_and_no_hub(tmp_path):
     with pytest.raises(Stop):
-        World.create(root, tell=stop)
-    assert not World.exists(root)
-    assert not (root / "hub.process.json").exists()
+        World.create(tmp_path / "world", tell=stop_once_the_hub_runs)
+    assert not World.exists(tmp_path / "world")
+    assert not (tmp_path / "world" / "hub.process.json").exists()
     with pytest.raises(ConfigError, match="no world in"):
-        World.open(root)
-    (root / "models").mkdir()
-    (root / "models" / "left").touch()
+        World.open(tmp_path / "world")
+
+
+def test_what_a_killed_attempt_left_is_cleared_away_and_its_hub_stopped(tmp_path):
+    root = tmp_path / "world"
+    program = (
+        "import os, signal, sys; from pathlib import Path; from sn37.devnet.world import World\n"
+        "def tell(text):\n"
+        "    if 'tokenizer' in text: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "World.create(Path(sys.argv[1]), tell=tell)"
+    )
+    killed = subprocess.run([sys.executable, "-c", program, str(root)], capture_output=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    left = json.loads((root / "hub.process.json").read_text())["pid"]
+    assert psutil.pid_exists(left), "the hub outlives whoever started it"
+    keys = (root / "wallets" / "miner-1" / "hotkeys" / "default").read_bytes()
     with pytest.raises(Stop):
-        World.create(root, tell=stop)
-    assert not (root / "models").exists()
+        World.create(root, tell=stop_once_the_hub_runs)
+    assert not psutil.pid_exists(left) or psutil.Process(left).status() == psutil.STATUS_ZOMBIE
+    assert (root / "wallets" / "miner-1" / "hotkeys" / "default").read_bytes() != keys
 
 
 @pytest.mark.parametrize(
