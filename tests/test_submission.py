@@ -6,7 +6,7 @@ from base64 import b64encode
 from pathlib import Path
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from sn37.submission import (
@@ -198,6 +198,7 @@ trees = st.dictionaries(
 )
 
 
+@settings(max_examples=30)
 @given(trees)
 def test_the_walk_is_that_of_the_standard_library(tmp_path_factory, tree):
     folder = tmp_path_factory.mktemp("model")
