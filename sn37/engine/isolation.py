@@ -108,8 +108,10 @@ class ForkServer:
     def start(self) -> None:
         """Start importing now, without waiting for it; does nothing while the process lives."""
         with self._lock:
-            if self._process is not None and self._process.poll() is None:
-                return
+            if self._process is not None:
+                if self._process.poll() is None:
+                    return
+                self._control.close()  # of one that died
             self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             with theirs:
                 command = [sys.executable, "-m", "sn37.engine.supervisor", str(theirs.fileno()), *self.modules]
@@ -223,7 +225,7 @@ def _result(folder: Path, ended: Mapping[str, Any], request: Mapping[str, Any]) 
         raise WorkerDied("error", f"the worker ended without a result; it said: {_tail(folder / 'log')}")
     result = _read(folder / "result.json", request["max_result_bytes"])
     if isinstance(result.get("ok"), dict):
-        return dict(result["ok"]) | {"peak_bytes": ended["peak_bytes"]}
+        return dict(result["ok"])
     if isinstance(result.get("fault"), dict):
         raise _rebuilt(result["fault"])
     if isinstance(result.get("error"), dict):

@@ -159,3 +159,10 @@ def test_nothing_is_left_on_disk(functions: str, tmp_path: Path, monkeypatch: py
     with contextlib.suppress(WorkerDied):
         call(f"{functions}:kills_itself", {"signal": "SIGKILL"}, time_limit_s=60)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_modules_that_cannot_be_imported_are_told(server: ForkServer) -> None:
+    with ForkServer(["no_such_module"]) as broken:
+        for _ in range(2):
+            death = died(broken, "echo")
+            assert death.kind == "lost" and "no_such_module" in str(death)
