@@ -30,6 +30,8 @@ def checked(columns: Mapping[str, Any], data: Mapping[str, Any], place: str) -> 
     columns: field -> its type, or (its type, default); place: where the table is, for messages.
     Raises ConfigError naming each field that is missing, unknown or of another type.
     """
+    if not isinstance(data, Mapping):
+        raise ConfigError(f"{place} is {_short(data)}; expected a table of {', '.join(columns)}")
     definitions: dict[str, Any] = {}
     for number, (name, column) in enumerate(columns.items()):
         kind, default = column if isinstance(column, tuple) else (column, ...)

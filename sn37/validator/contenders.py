@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from sn37.clock import picked_up
 from sn37.competition import Competition, Epsilon
+from sn37.errors import ConfigError
 from sn37.incentive import Contender, beats
 from sn37.schedule import Schedule
 from sn37.submission import Submission
@@ -25,16 +26,25 @@ class Limits:
     """How many models are looked at (protocol, section 1).
 
     kept: models kept from one epoch to the next; remembered: results kept in mind per submission;
-    recheck_blocks: blocks before a model that others weight is evaluated again.
+    recheck_blocks: blocks before a model that others weight is evaluated again; per_competition, beyond:
+    the most models waiting or under evaluation at once are per_competition x competitions + beyond.
     """
 
     kept: int = 3
     remembered: int = 3
     recheck_blocks: int = 1_200
+    per_competition: int = 3
+    beyond: int = 7
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            least = 0 if name in ("recheck_blocks", "beyond") else 1
+            if value < least:
+                raise ConfigError(f"{name} is {value}; expected {least} or more")
 
     def evaluated(self, competitions: int) -> int:
         """The most models waiting or under evaluation at once."""
-        return 3 * competitions + 7
+        return self.per_competition * competitions + self.beyond
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -13,7 +13,8 @@ from sn37.competition import Competition
 from sn37.incentive import Contender, Verdict
 from sn37.validator.faults import Fault
 from sn37.validator.plan import Plan
-from sn37.validator.records import Epoch, Records
+from sn37.validator.records import Epoch
+from sn37.validator.stages import FAULT_FILE
 
 __all__ = ["Decision", "decide", "judge_results", "weights_at"]
 
@@ -75,7 +76,7 @@ def judge_results(
         raw = {name: task["score"] for name, task in result["tasks"].items()} if fault is None else {}
         score = competition.score(raw) if fault is None else math.inf
         if fault is None and not math.isfinite(score):
-            fault = Fault("model", "a raw score is not finite")
+            fault, raw = Fault("model", "a raw score is not finite"), {}
         entries.append(
             {
                 **{name: result[name] for name in ("hotkey", "uid", "block", "text")},
@@ -117,25 +118,26 @@ def decide(plan: Plan, results: Mapping[str, Mapping[str, Any]]) -> Decision:
             "winner": verdict.winner,
         }
         ran = {name: sorted({r[name] for r in results.values() if name in r}) for name in ("device", "dtype", "engine")}
-        epoch.write("manifest.json", {**epoch.manifest, "ran": ran})
+        epoch.write("manifest.json", {**epoch.read("manifest.json"), "ran": ran})
         epoch.write("decision.json", written)
-        (epoch.folder / "fault.json").unlink(missing_ok=True)
+        epoch.remove(FAULT_FILE)
         epoch = epoch.seal()
-    weights = weights_at(plan)
+    weights = weights_at(plan, plan.uids)
     decision = epoch.decision
     scores = tuple(decision["scores"])
     return Decision(epoch, plan.competition, scores, decision["winner"], decision["win_rate"], weights)
 
 
-def weights_at(plan: Plan) -> dict[str, float]:
-    """The subnet's weights by hotkey after the plan's epoch: a fold over the records of all funded competitions."""
-    records: Records = plan.records
+def weights_at(plan: Plan, registered: Collection[str]) -> dict[str, float]:
+    """The subnet's weights by hotkey after the plan's epoch: a fold over the records of all funded competitions.
+
+    registered: the hotkeys that can get any; what others would have had is the rest's.
+    """
     figures = plan.settings.figures
     by_competition = {
         share.competition.id: incentive.competition_weights(
-            records.average(share.competition.id, figures.alpha), plan.uids, figures.min_share
+            plan.records.average(share.competition.id, figures.alpha), registered, figures.min_share
         )
         for share in plan.shares
     }
-    shares = {share.competition.id: share.share for share in plan.shares}
-    return incentive.subnet_weights(by_competition, shares)
+    return incentive.subnet_weights(by_competition, {share.competition.id: share.share for share in plan.shares})

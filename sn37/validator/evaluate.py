@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 from sn37.validator.contenders import Pick
 from sn37.validator.decide import judge_results
 from sn37.validator.faults import Fault
-from sn37.validator.fetch import Fetched
+from sn37.validator.fetch import Fetched, versions
 from sn37.validator.plan import Plan
 from sn37.validator.progress import Progress
+from sn37.validator.records import Epoch
 from sn37.validator.settings import Settings
-from sn37.validator.stages import undecided_on_fault
+from sn37.validator.stages import kept_fault
 
 if TYPE_CHECKING:
     from sn37.engine.executors import Executor, Limits
@@ -64,11 +65,11 @@ def evaluate(fetched: Fetched, executor: Executor | None = None) -> Results:
     executor: where the workers run; the settings say it when None. Raises the first fault that is not a
     model's own, after all others are evaluated; the epoch stays undecided and what was finished is kept.
     """
-    plan = fetched.plan
-    if plan.epoch.sealed:
-        return Results(plan, plan.epoch.results)
-    with undecided_on_fault(plan.epoch, "evaluate"):
-        done = _finished(fetched)
+    plan, epoch = fetched.plan, fetched.plan.epoch
+    if epoch.sealed:
+        return Results(plan, epoch.results)
+    with kept_fault(epoch, "evaluate"):
+        done = _finished(fetched, epoch)
         missing = [pick for pick in plan.chosen if pick.submission.hotkey not in done]
         faults: list[Fault] = []
         for pick, model, outcome in _outcomes(fetched, missing, executor):
@@ -76,7 +77,7 @@ def evaluate(fetched: Fetched, executor: Executor | None = None) -> Results:
                 faults.append(outcome)
                 continue
             result = _result(fetched, pick, model, outcome)
-            plan.epoch.write(f"results/{pick.submission.hotkey}.json", result)
+            epoch.write(f"results/{pick.submission.hotkey}.json", result)
             done[pick.submission.hotkey] = result
         if faults:
             raise faults[0].error()
@@ -155,14 +156,18 @@ def _memory_bytes() -> int:
     return int(psutil.virtual_memory().total)
 
 
-def _finished(fetched: Fetched) -> dict[str, Mapping[str, Any]]:
-    """Results of an earlier, interrupted run that still hold: same submission, competition and samples."""
-    plan = fetched.plan
+def _finished(fetched: Fetched, epoch: Epoch) -> dict[str, Mapping[str, Any]]:
+    """Results of an earlier, interrupted run that still hold: same submission, competition, samples and versions.
+
+    The others are removed: a record holds nothing that its decision does not rest on.
+    """
+    wanted = {pick.submission.hotkey: _identity(fetched, pick) for pick in fetched.plan.chosen}
     done: dict[str, Mapping[str, Any]] = {}
-    for pick in plan.chosen:
-        result = plan.epoch.read(f"results/{pick.submission.hotkey}.json")
-        if result is not None and all(result[name] == value for name, value in _identity(fetched, pick).items()):
-            done[pick.submission.hotkey] = result
+    for hotkey, result in epoch.results.items():
+        if hotkey in wanted and all(result.get(name) == value for name, value in wanted[hotkey].items()):
+            done[hotkey] = result
+        else:
+            epoch.remove(f"results/{hotkey}.json")
     return done
 
 
@@ -176,6 +181,7 @@ def _identity(fetched: Fetched, pick: Pick) -> dict[str, Any]:
         "text": submission.text,
         "competition_digest": fetched.plan.competition.digest,
         "samples": {name: data["digest"] for name, data in fetched.data.items()},
+        "versions": versions(),
     }
 
 

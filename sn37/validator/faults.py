@@ -15,6 +15,8 @@ from sn37.errors import Owner, Sn37Error
 
 __all__ = ["Fault"]
 
+_MAX_CHARACTERS = 2_000
+
 _TYPES: dict[Owner, type[Sn37Error]] = {
     "user": errors.ConfigError,
     "model": errors.ModelFault,
@@ -35,8 +37,8 @@ class Fault:
     def of(cls, error: BaseException) -> Fault:
         """The fault behind an exception; anything unforeseen is the evaluator's."""
         if isinstance(error, Sn37Error):
-            return cls(error.owner, str(error))
-        return cls("evaluator", f"{type(error).__name__}: {error}")
+            return cls(error.owner, _plain(str(error)))
+        return cls("evaluator", _plain(f"{type(error).__name__}: {error}"))
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any] | None) -> Fault | None:
@@ -55,3 +57,10 @@ class Fault:
     def error(self) -> Sn37Error:
         """The exception that stands for this fault."""
         return _TYPES[self.owner](self.reason)
+
+
+def _plain(text: str) -> str:
+    """One line that any file, terminal and page can show: a reason may quote what a miner wrote."""
+    line = " ".join(text.split())
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+    return shown if len(shown) <= _MAX_CHARACTERS else f"{shown[: _MAX_CHARACTERS - 3]}..."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,13 +21,13 @@ from sn37.validator.contenders import Pick
 from sn37.validator.faults import Fault
 from sn37.validator.plan import Plan
 from sn37.validator.records import Epoch, write_text
-from sn37.validator.stages import undecided_on_fault
+from sn37.validator.stages import kept_fault
 
 if TYPE_CHECKING:
     from sn37.chain import Subnet
     from sn37.hub import FetchedModel, Hub
 
-__all__ = ["Fetched", "ahead", "draw", "fetch"]
+__all__ = ["Fetched", "ahead", "draw", "fetch", "versions"]
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -70,45 +71,38 @@ def fetch(plan: Plan, subnet: Subnet, hub: Hub) -> Fetched:
 
     Samples drawn before a restart are used again. Raises DataFault, HubFault, ChainFault.
     """
-    if plan.epoch.sealed:
-        return _read_back(plan, hub)
-    with undecided_on_fault(plan.epoch, "fetch"):
-        return _fetch(plan, subnet, hub)
+    epoch = plan.epoch
+    if epoch.sealed:
+        data = epoch.manifest["data"]
+        samples = {name: tuple(from_record(record) for record in epoch.samples(name)) for name in data}
+        return Fetched(plan, hub, samples, None, data)
+    with kept_fault(epoch, "fetch"):
+        return _fetch(plan, epoch, subnet, hub)
 
 
-def _read_back(plan: Plan, hub: Hub) -> Fetched:
-    data = plan.epoch.manifest["data"]
-    samples = {
-        task.name: tuple(from_record(r) for r in plan.epoch.samples(task.name)) for task in plan.competition.tasks
-    }
-    return Fetched(plan, hub, samples, None, data)
-
-
-def _fetch(plan: Plan, subnet: Subnet, hub: Hub) -> Fetched:
-    constraints = plan.competition.constraints
-    data: dict[str, Any] = dict(plan.epoch.read("data.json") or {})
+def _fetch(plan: Plan, epoch: Epoch, subnet: Subnet, hub: Hub) -> Fetched:
+    manifest: dict[str, Any] = {"data": {}, "data_s": {}, **(epoch.read("manifest.json") or plan.manifest())}
     samples = {}
     for task in plan.competition.tasks:
-        known = _known(plan.epoch, task, data.get(task.name))
+        known = _known(epoch, task, manifest["data"].get(task.name))
         if known is None:
+            began = time.monotonic()
             known, notes = draw(plan, task, subnet, hub)
             lines = [json.dumps(to_record(sample), sort_keys=True) for sample in known]
-            write_text(plan.epoch.folder / "samples" / f"{task.name}.jsonl", "\n".join(lines) + "\n")
-            data[task.name] = {"digest": digest(known), "samples": len(known), **notes}
-            plan.epoch.write("data.json", data)
+            write_text(epoch.folder / "samples" / f"{task.name}.jsonl", "\n".join(lines) + "\n")
+            manifest["data"][task.name] = {"digest": digest(known), "samples": len(known), **notes}
+            manifest["data_s"][task.name] = time.monotonic() - began
+            epoch.write("manifest.json", manifest)
         samples[task.name] = known
-    folder = None
-    if constraints.tokenizer is not None:
-        folder, commit = hub.fetch_tokenizer(constraints.tokenizer, plan.as_of)
-        if data.get("tokenizer") != commit:
-            plan.epoch.write("data.json", data := {**data, "tokenizer": commit})
-    per_task = {task.name: data[task.name] for task in plan.competition.tasks}
-    manifest = {"data": per_task, "tokenizer": data.get("tokenizer"), "versions": _versions()}
-    plan.epoch.write("manifest.json", {**plan.manifest(), **manifest})
-    return Fetched(plan, hub, samples, folder, per_task)
+    folder, commit = None, None
+    if plan.competition.constraints.tokenizer is not None:
+        folder, commit = hub.fetch_tokenizer(plan.competition.constraints.tokenizer, plan.as_of)
+    manifest |= {"tokenizer": commit, "versions": versions()}
+    epoch.write("manifest.json", manifest)
+    return Fetched(plan, hub, samples, folder, manifest["data"])
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
     """What could change a number: Python, the platform, and the packages that compute."""
     packages = ("sn37", "torch", "transformers", "tokenizers", "safetensors", "pyarrow", "bittensor")
     found = {name: metadata.version(name) for name in packages}

@@ -1,6 +1,6 @@
 """The first step of an epoch: what runs at the sync block, and who takes part.
 
-Reads the chain and the records; fetches no model and no sample. The same chain and the same records
+Reads the chain and the records; fetches no model and no sample. The same chain, settings and records
 give the same plan in any process.
 """
 
@@ -16,12 +16,15 @@ from typing import TYPE_CHECKING, Any
 
 from sn37.clock import seed_of
 from sn37.competition import Competition
-from sn37.errors import ConfigError
+from sn37.errors import ChainFault, ConfigError
 from sn37.schedule import Schedule, Share
+from sn37.submission import file_digest
 from sn37.validator import contenders
 from sn37.validator.contenders import Pick
-from sn37.validator.records import Epoch, Records
+from sn37.validator.recall import competition_of, picks_of
+from sn37.validator.records import Epoch, Records, average_of
 from sn37.validator.settings import Settings
+from sn37.validator.stages import kept_fault
 
 if TYPE_CHECKING:
     from sn37.chain import Subnet
@@ -33,7 +36,7 @@ __all__ = ["Plan", "plan", "schedule_of"]
 @dataclass(frozen=True)
 class Plan:
     """One epoch to come. shares: the split at the sync block; picks: what becomes of each submission;
-    uids: registered hotkeys and their uids at the sync block; epoch: its folder."""
+    uids: registered hotkeys and their uids at the sync block."""
 
     settings: Settings
     competition: Competition
@@ -43,7 +46,6 @@ class Plan:
     as_of: datetime
     picks: tuple[Pick, ...]
     uids: Mapping[str, int]
-    epoch: Epoch
 
     @property
     def seed(self) -> int:
@@ -56,6 +58,11 @@ class Plan:
         return Records(self.settings.root / "records")
 
     @property
+    def epoch(self) -> Epoch:
+        """The epoch's folder as it is now: at work, or sealed."""
+        return self.records.epoch(self.competition.id, self.sync_block)
+
+    @property
     def chosen(self) -> list[Pick]:
         """The submissions that are evaluated, in order."""
         return [pick for pick in self.picks if pick.evaluate]
@@ -66,7 +73,10 @@ class Plan:
             "competition": self.competition.to_dict(),
             "competition_digest": self.competition.digest,
             "shares": {str(s.competition.id): s.share for s in self.shares},
+            "network": self.settings.network,
             "netuid": self.settings.netuid,
+            "hub": self.settings.hub,
+            "own_tasks": {name: _digest_of(name) for name in self.settings.tasks},
             "clock": asdict(self.settings.clock),
             "sync_block": self.sync_block,
             "block_hash": self.block_hash,
@@ -104,6 +114,11 @@ class Plan:
         return f"<p>{escape(str(self))}</p><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
 
 
+def _digest_of(task: str) -> str | None:
+    """The digest of a file with own sources and methods; None for an installed package's entry point."""
+    return file_digest(Path(task)) if task.endswith(".py") else None
+
+
 def schedule_of(settings: Settings, hub: Hub) -> Schedule:
     """The public schedule with the validator's own funding in place of its split; its own tasks are loaded first."""
     from sn37.competitions import funded_schedule, load_tasks, read_schedule
@@ -114,40 +129,94 @@ def schedule_of(settings: Settings, hub: Hub) -> Schedule:
 
 
 def plan(settings: Settings, subnet: Subnet, hub: Hub) -> Plan:
-    """Plan the epoch of the newest sync block, or of `settings.sync_block`. Raises ChainFault, ConfigError."""
-    head = subnet.head()
-    clock = settings.clock
-    sync_block = clock.sync_block(head) if settings.sync_block is None else settings.sync_block
-    if sync_block > head or clock.sync_block(sync_block) != sync_block:
-        newest = clock.sync_block(head)
-        raise ConfigError(f"sync_block is {sync_block}; expected {newest} or {clock.cadence} x n blocks before it")
+    """Plan the epoch of the newest sync block, or of `settings.sync_block`, and keep the plan in the epoch's folder.
+
+    An epoch planned before is taken up as it was planned. Raises ChainFault, ConfigError, HubFault.
+    """
     schedule = schedule_of(settings, hub)
+    sync_block = _sync_block(settings, subnet.head())
     shares = schedule.at(sync_block)
     competition = _choose(settings, shares, sync_block)
-    metagraph = subnet.metagraph(block=sync_block)
-    records = Records(settings.root / "records")
+    epoch = Records(settings.root / "records").epoch(competition.id, sync_block)
+    with kept_fault(epoch, "plan"):
+        fresh = Plan(
+            settings=replace(settings, sync_block=sync_block),
+            competition=competition,
+            shares=shares,
+            sync_block=sync_block,
+            block_hash=_block_hash(subnet, sync_block),
+            as_of=subnet.timestamp(sync_block),
+            picks=(),
+            uids={},
+        )
+        planned = _recalled(fresh)
+        if planned is None:
+            planned = _filled(fresh, schedule, subnet)
+            epoch.write("manifest.json", planned.manifest())
+        return planned
+
+
+def _sync_block(settings: Settings, head: int) -> int:
+    clock, wanted = settings.clock, settings.sync_block
+    if head < clock.genesis:
+        raise ConfigError(f"the chain is at block {head}; genesis is {clock.genesis}, expected a block it has reached")
+    newest = clock.sync_block(head)
+    if wanted is None:
+        return newest
+    if not clock.genesis <= wanted <= head or clock.sync_block(wanted) != wanted:
+        raise ConfigError(
+            f"sync_block is {wanted}; expected {newest}, or {clock.cadence} x n blocks before it, "
+            f"from {clock.genesis} on"
+        )
+    return wanted
+
+
+def _block_hash(subnet: Subnet, block: int) -> str:
+    found = subnet.block_hash(block)
+    try:
+        seed_of(found)
+    except ValueError as error:
+        raise ChainFault(f"{subnet.network}: block {block}: {error}") from error
+    return found
+
+
+def _recalled(fresh: Plan) -> Plan | None:
+    """The plan as it was made before, where it still holds: always once decided, else for equal settings."""
+    manifest = fresh.epoch.read("manifest.json")
+    if manifest is None:
+        return None
+    if fresh.epoch.sealed and manifest["block_hash"] != fresh.block_hash:
+        raise ConfigError(
+            f"the records in {fresh.settings.root} are of another chain, where block {fresh.sync_block} had another "
+            "hash; choose another root"
+        )
+    wanted = fresh.manifest()
+    same = ("block_hash", "competition_digest", "netuid", "limits", "figures")
+    holds = all(manifest.get(name) == wanted[name] for name in same)
+    if not (fresh.epoch.sealed or holds):
+        return None
+    return replace(fresh, competition=competition_of(manifest), picks=picks_of(manifest), uids=dict(manifest["uids"]))
+
+
+def _filled(fresh: Plan, schedule: Schedule, subnet: Subnet) -> Plan:
+    """The plan with what the chain and the records say of the submissions."""
+    settings, competition, sync_block = fresh.settings, fresh.competition, fresh.sync_block
     able, unable = contenders.sort_out(subnet.submissions(sync_block), competition, schedule, sync_block)
+    decided = fresh.records.sealed(competition.id, sync_block)
+    won = [epoch for epoch in decided if epoch.decision["winner"] is not None]
+    average = average_of(decided, settings.figures.alpha)
     picks = contenders.pick(
         able,
-        contenders.history(records.sealed(competition.id, sync_block), settings.limits.remembered),
-        _kept(records, competition, settings, sync_block),
+        contenders.history(decided, settings.limits.remembered),
+        contenders.kept(won[-1] if won else None, average, settings.limits.kept),
         _weighted_by_others(settings, subnet, sync_block),
         competition.epsilon,
         sync_block,
-        most=settings.limits.evaluated(len(shares)),
+        most=settings.limits.evaluated(len(fresh.shares)),
         limits=settings.limits,
     )
-    return Plan(
-        settings=replace(settings, sync_block=sync_block),
-        competition=competition,
-        shares=shares,
-        sync_block=sync_block,
-        block_hash=subnet.block_hash(sync_block),
-        as_of=subnet.timestamp(sync_block),
-        picks=(*picks, *unable),
-        uids={neuron.hotkey: neuron.uid for neuron in metagraph.neurons},
-        epoch=records.epoch(competition.id, sync_block),
-    )
+    uids = {neuron.hotkey: neuron.uid for neuron in subnet.metagraph(block=sync_block).neurons}
+    return replace(fresh, picks=(*picks, *unable), uids=uids)
 
 
 def _choose(settings: Settings, shares: tuple[Share, ...], sync_block: int) -> Competition:
@@ -161,12 +230,6 @@ def _choose(settings: Settings, shares: tuple[Share, ...], sync_block: int) -> C
             return competition
     names = ", ".join(f"{competition.id} {competition.name}" for competition in running)
     raise ConfigError(f"competition {settings.competition!r} does not run at block {sync_block}; running are {names}")
-
-
-def _kept(records: Records, competition: Competition, settings: Settings, sync_block: int) -> list[contenders.Key]:
-    decided = [e for e in records.sealed(competition.id, sync_block) if e.decision["winner"] is not None]
-    average = records.average(competition.id, settings.figures.alpha, sync_block)
-    return contenders.kept(decided[-1] if decided else None, average, settings.limits.kept)
 
 
 def _weighted_by_others(settings: Settings, subnet: Subnet, sync_block: int) -> frozenset[str]:

@@ -8,12 +8,13 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sn37.validator.decide import Decision
+from sn37.validator.decide import Decision, weights_at
 from sn37.validator.plan import Plan
 from sn37.validator.records import write_json
+from sn37.validator.stages import FAULT_FILE, kept_fault
 
 if TYPE_CHECKING:
-    from sn37.chain import Subnet
+    from sn37.chain import Metagraph, Subnet
 
 __all__ = ["Publication", "publish", "write_result"]
 
@@ -41,14 +42,20 @@ class Publication:
 def publish(plan: Plan, decision: Decision, subnet: Subnet) -> Publication:
     """Set the weights when they changed or an hour has passed, and mirror the epoch once.
 
-    Raises ChainFault when the chain cannot be reached; a rate limit is no fault, wandb never is.
+    The weights are those over the hotkeys that are registered now: one that left meanwhile gets nothing, nor does
+    who took over its uid. Raises ChainFault when the chain cannot be reached; a rate limit is no fault, wandb never is.
     """
-    before = decision.epoch.read("published.json") or {}
-    weights = {hotkey: weight for hotkey, weight in decision.weights.items() if hotkey in plan.uids}
-    chain = _set_weights(plan, weights, subnet)
-    told = before.get("mirror") or _mirror(plan, decision, subnet.hotkey)
-    decision.epoch.write("published.json", {"weights": weights, "chain": chain, "mirror": told})
-    return Publication(weights, plan.uids, chain, told)
+    epoch = decision.epoch
+    with kept_fault(epoch, "publish"):
+        before = epoch.read("published.json") or {}
+        now = subnet.metagraph()
+        uids = {neuron.hotkey: neuron.uid for neuron in now.neurons}
+        weights = weights_at(plan, uids)
+        chain, block = _set_weights(plan, weights, subnet, now, before)
+        told = before.get("mirror") or _mirror(plan, decision, subnet.hotkey)
+        epoch.write("published.json", {"weights": weights, "chain": chain, "block": block, "mirror": told})
+        epoch.remove(FAULT_FILE)
+    return Publication(weights, uids, chain, told)
 
 
 def _mirror(plan: Plan, decision: Decision, hotkey: str) -> str:
@@ -59,18 +66,26 @@ def _mirror(plan: Plan, decision: Decision, hotkey: str) -> str:
     return mirror_epoch(plan, decision, hotkey)
 
 
-def _set_weights(plan: Plan, weights: Mapping[str, float], subnet: Subnet) -> str:
+def _set_weights(
+    plan: Plan, weights: Mapping[str, float], subnet: Subnet, now: Metagraph, before: Mapping[str, Any]
+) -> tuple[str, int | None]:
+    """What became of the weights, in a sentence, and the block in which this epoch's were set, if they were.
+
+    now: the metagraph; before: what this epoch published last.
+    """
+    set_at: int | None = before.get("block")
     if not weights:
-        return "nothing to set: no competition has a winner yet, the old weights stand"
-    head = subnet.head()
-    neuron = next((n for n in subnet.metagraph().neurons if n.hotkey == subnet.hotkey), None)
-    if neuron is None:
-        return f"not set: hotkey {subnet.hotkey} is not registered on netuid {plan.settings.netuid}"
-    standing = subnet.validator_weights().get(subnet.hotkey, {})
-    age = head - neuron.last_update
-    if _equal(standing, weights) and age < plan.settings.figures.refresh_blocks:
-        return f"unchanged since block {neuron.last_update}"
-    return str(subnet.set_weights(weights))
+        return "nothing to set: no registered miner has won yet, the old weights stand", set_at
+    me = now.neuron(subnet.hotkey)
+    if me is None:
+        return f"not set: hotkey {subnet.hotkey} is not registered on netuid {plan.settings.netuid}", set_at
+    # Sealed weights stand only once they are revealed: until then only our own record knows them.
+    sealed = set_at == me.last_update and before.get("weights") == weights
+    settled = sealed or _equal(subnet.validator_weights().get(subnet.hotkey, {}), weights)
+    if settled and now.block - me.last_update < plan.settings.figures.refresh_blocks:
+        return f"unchanged since block {me.last_update}", set_at
+    result = subnet.set_weights(weights)
+    return str(result), result.block or set_at
 
 
 def _equal(a: Mapping[str, float], b: Mapping[str, float]) -> bool:

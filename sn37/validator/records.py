@@ -9,15 +9,18 @@
         epoch.ipynb, report.html   the executed notebook (added after the run)
 
 An epoch is built in `<sync block>.work` beside it and renamed into place when it is decided, so a kill
-costs at most the work in flight: what lies in the work folder is used again. A work folder with a
-`fault.json` is an epoch that could not be decided.
+costs at most the work in flight: what lies in the work folder is used again. A `fault.json` says what stopped
+the last run and whose fault that was: in a work folder, the epoch could not be decided; in a sealed one, its weights
+are not on the chain yet.
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -26,31 +29,42 @@ from typing import Any
 from sn37 import incentive
 from sn37.errors import EvaluatorFault
 
-__all__ = ["Epoch", "Records", "read_json", "write_json", "write_text"]
+__all__ = ["Epoch", "Records", "average_of", "read_json", "write_json", "write_text"]
 
 _WORK = ".work"
 
 
 def write_text(path: Path, text: str) -> None:
     """Write a file aside and rename it into place."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.{os.getpid()}")
+    with _disk_faults(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with aside.open("w", encoding="utf-8") as file:
+        with _disk_faults(path), aside.open("w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        aside.replace(path)
-    except OSError as error:
+            aside.replace(path)
+    finally:
         aside.unlink(missing_ok=True)
-        raise EvaluatorFault(
-            f"cannot write {path}: {error.strerror}; free some space, or choose another root"
-        ) from error
+
+
+@contextlib.contextmanager
+def _disk_faults(path: Path) -> Iterator[None]:
+    """A disk that is full, gone or closed to us is the evaluator's fault, told in one sentence."""
+    try:
+        yield
+    except OSError as error:
+        remedy = "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "let this user write there"
+        raise EvaluatorFault(f"cannot write {path}: {error.strerror}; {remedy}, or choose another root") from error
 
 
 def write_json(path: Path, data: Any) -> None:
-    """Write JSON data aside and rename it into place; the same data gives the same bytes."""
-    write_text(path, json.dumps(data, indent=1, sort_keys=True, default=_plain) + "\n")
+    """Write JSON data aside and rename it into place; the same data gives the same bytes.
+
+    Raises TypeError and ValueError on what is no JSON data, numbers that are not finite among them.
+    """
+    write_text(path, json.dumps(data, indent=1, sort_keys=True, allow_nan=False, default=_plain) + "\n")
 
 
 def _plain(value: Any) -> Any:
@@ -99,8 +113,11 @@ class Epoch:
 
     @cached_property
     def decision(self) -> dict[str, Any]:
-        """Scores, duel and winner."""
-        return dict(read_json(self.folder / "decision.json") or {})
+        """Scores, duel and winner. Raises EvaluatorFault where a sealed epoch has lost them."""
+        found = read_json(self.folder / "decision.json")
+        if found is None and self.sealed:
+            raise EvaluatorFault(f"the record {self.folder} has no decision.json; move it away to go on")
+        return dict(found or {})
 
     @cached_property
     def results(self) -> dict[str, dict[str, Any]]:
@@ -121,10 +138,17 @@ class Epoch:
         """Read one JSON file of the epoch, None where it is missing."""
         return read_json(self.folder / name)
 
+    def remove(self, name: str) -> None:
+        """Remove one file of the epoch, where it is there."""
+        path = self.folder / name
+        with _disk_faults(path):
+            path.unlink(missing_ok=True)
+
     def seal(self) -> Epoch:
         """Rename the work folder into place; the epoch is decided from here on."""
         place = self.folder.with_name(self.folder.name.removesuffix(_WORK))
-        self.folder.rename(place)
+        with _disk_faults(place):
+            self.folder.rename(place)
         return Epoch(place)
 
 
@@ -137,10 +161,11 @@ class Records:
     def epoch(self, competition_id: int, sync_block: int) -> Epoch:
         """The sealed epoch, or the work folder (made when missing) of one that is not decided yet."""
         place = self.root / str(competition_id) / str(sync_block)
-        if (place / "decision.json").exists():
+        if place.is_dir():
             return Epoch(place)
         work = place.with_name(place.name + _WORK)
-        work.mkdir(parents=True, exist_ok=True)
+        with _disk_faults(work):
+            work.mkdir(parents=True, exist_ok=True)
         return Epoch(work)
 
     def competitions(self) -> list[int]:
@@ -162,7 +187,12 @@ class Records:
 
     def average(self, competition_id: int, alpha: float, before: int | None = None) -> dict[str, float]:
         """The moving average of the competition's weights by hotkey, folded over its decided epochs."""
-        average: dict[str, float] = {}
-        for epoch in self.sealed(competition_id, before):
-            average = incentive.moving_average(average, epoch.decision["winner"], alpha)
-        return average
+        return average_of(self.sealed(competition_id, before), alpha)
+
+
+def average_of(epochs: Iterable[Epoch], alpha: float) -> dict[str, float]:
+    """The moving average of a competition's weights by hotkey after these decided epochs, in their order."""
+    average: dict[str, float] = {}
+    for epoch in epochs:
+        average = incentive.moving_average(average, epoch.decision["winner"], alpha)
+    return average

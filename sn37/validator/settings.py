@@ -7,7 +7,7 @@ runs with from WANDB_API_KEY, a wallet by its name.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ __all__ = ["Figures", "Settings"]
 class Figures:
     """The shared figures of the protocol, section 1, that an own subnet may change.
 
+    alpha: the old value's share in the moving average; min_share: below it a miner gets nothing of a competition;
     large_stake: TAO from which another validator's weights are looked at; top_share: the share of its
     weights that makes a miner "top" for it; refresh_blocks: blocks after which unchanged weights are
     set again (an hour).
@@ -35,6 +36,18 @@ class Figures:
     top_share: float = 0.01
     refresh_blocks: int = 300
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.alpha < 1:
+            raise ConfigError(f"alpha is {self.alpha}; expected a share in [0, 1)")
+        for name in ("min_share", "top_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}; expected a share in [0, 1]")
+        if not (self.large_stake >= 0 and self.refresh_blocks >= 1):
+            raise ConfigError(
+                f"large_stake and refresh_blocks are {self.large_stake} and {self.refresh_blocks}; "
+                "expected 0 or more, and 1 or more"
+            )
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -44,10 +57,10 @@ class Settings:
     the records and caches; funding: shares over `public`, public names, competition files and
     `repo@commit`; schedule: a subnet's own schedule file in place of the public one; competition: a
     name or id, None to take turns by sync block; sync_block: None for the newest; device: `auto`, `cpu` or
-    `cuda`; workers: processes at once, 0 to choose; control: folder of known-good models that decide who
-    is at fault when a worker dies; wandb: `offline`, `online` or `off`, the mirror of the epochs; runs_url: the
-    wandb server whose signed runs sources read, None for the one wandb is set up with; tasks: Python files and
-    entry points with sources and methods of this validator's own.
+    `cuda`; workers: processes at once, 0 to choose; control: folder for known-good models, made when needed, that
+    decide who is at fault when a worker dies (None: in the caches); wandb: `offline`, `online` or `off`, the mirror
+    of the epochs; runs_url: the wandb server whose signed runs sources read, None for the one wandb is set up with;
+    tasks: Python files and entry points with sources and methods of this validator's own.
     """
 
     network: str = "finney"
@@ -59,7 +72,7 @@ class Settings:
     root: Path = Path("validator")
     funding: Mapping[str, float] = field(default_factory=lambda: {PUBLIC: 1.0})
     schedule: Path | None = None
-    competition: str | int | None = None
+    competition: int | str | None = None
     sync_block: int | None = None
     clock: Clock = Clock()
     limits: Limits = Limits()
@@ -78,24 +91,34 @@ class Settings:
         _choose("wandb", self.wandb, ("offline", "online", "off"))
         if self.workers < 0:
             raise ConfigError(f"workers is {self.workers}; expected 0 (choose) or more")
+        if not 0 <= self.netuid < 1 << 16:
+            raise ConfigError(f"netuid is {self.netuid}; expected 0 to 65535")
 
     @classmethod
     def of(cls, **parameters: Any) -> Settings:
-        """Settings from notebook parameters: plain values, "" for None. Raises ConfigError on a wrong one."""
-        values: dict[str, Any] = {name: None if value == "" else value for name, value in parameters.items()}
-        clock = Clock(values.pop("genesis", Clock.genesis), values.pop("cadence", Clock.cadence))
-        unknown = set(values) - set(cls.__dataclass_fields__)
-        if unknown:
-            raise ConfigError(f"unknown settings {', '.join(sorted(unknown))}")
+        """Settings from notebook parameters: plain values, "" for None, `genesis` and `cadence` for the clock.
+
+        Raises ConfigError naming the parameter, what it got and what was expected.
+        """
+        from sn37.competitions.tables import fill
+
+        optional = {item.name for item in fields(cls) if item.default is None}
+        if parameters.get("root") == "":
+            raise ConfigError("parameters: root is empty; expected a folder for records and caches")
+        given = {name: value for name, value in parameters.items() if not (value == "" and name in optional)}
+        beat: dict[str, Any] = {name: given.pop(name) for name in ("genesis", "cadence") if name in given}
+        parts: dict[str, Any] = {
+            "clock": fill(Clock, beat, "parameters"),
+            "limits": fill(Limits, given.pop("limits", {}), "parameter limits"),
+            "figures": fill(Figures, given.pop("figures", {}), "parameter figures"),
+        }
+        settings = fill(cls, given, "parameters")
         for name in ("root", "control", "schedule"):
-            if values.get(name) is not None:
-                values[name] = Path(values[name]).expanduser().absolute()
-        own = values.get("tasks") or ()
-        values["tasks"] = tuple(str(Path(name).absolute()) if name.endswith(".py") else name for name in own)
-        try:
-            return cls(clock=clock, **values)
-        except (TypeError, ValueError) as error:
-            raise ConfigError(f"settings: {error}") from error
+            path: Path | None = getattr(settings, name)
+            parts[name] = None if path is None else path.expanduser().absolute()
+        own = settings.tasks
+        parts["tasks"] = tuple(str(Path(name).absolute()) if name.endswith(".py") else name for name in own)
+        return replace(settings, **parts)
 
 
 def _choose(name: str, value: str, choices: tuple[str, ...]) -> None:

@@ -1,26 +1,36 @@
-"""What the stages of an epoch share: a fault is written beside the epoch before it is raised."""
+"""What the stages of an epoch share: a fault is written into the epoch's folder before it is raised."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
 
+from sn37 import errors
 from sn37.errors import ConfigError, Sn37Error
 from sn37.validator.faults import Fault
 from sn37.validator.records import Epoch
 
-__all__ = ["undecided_on_fault"]
+__all__ = ["FAULT_FILE", "kept_fault"]
+
+FAULT_FILE = "fault.json"
 
 
 @contextlib.contextmanager
-def undecided_on_fault(epoch: Epoch, stage: str) -> Iterator[None]:
-    """Keep the fault that leaves an epoch undecided in its work folder, and raise it on."""
+def kept_fault(epoch: Epoch, stage: str) -> Iterator[None]:
+    """Keep the fault that stops a stage in the epoch's folder, and raise it as one of this library's own types.
+
+    What only the user can mend goes through as it is: it is no fault of the epoch.
+    """
     try:
         yield
     except ConfigError:
         raise
-    except Sn37Error as error:
-        if not epoch.sealed:
-            with contextlib.suppress(Sn37Error):
-                epoch.write("fault.json", {"stage": stage, **Fault.of(error).to_dict()})
-        raise
+    except Exception as error:
+        fault = Fault.of(error)
+        with contextlib.suppress(Sn37Error):
+            epoch.write(FAULT_FILE, {"stage": stage, **fault.to_dict()})
+        if type(error).__module__ == errors.__name__:
+            raise
+        # Whoever started the notebook sees no more of an error than its name: only the names of `sn37.errors` tell
+        # an owner.
+        raise fault.error() from error

@@ -124,7 +124,7 @@ def step_of(plan: Plan, decision: Decision) -> dict[str, Any]:
         [_row(entry, decision, shares, weight_of) for entry in decision.scores],
         load_model_s=[result["load_s"] for result in ran],
         compute_model_s=[sum(task["seconds"] for task in result["tasks"].values()) for result in ran],
-        load_data_s=[data["seconds"] for data in decision.epoch.manifest["data"].values() if "seconds" in data],
+        load_data_s=list(decision.epoch.manifest["data_s"].values()),
     )
 
 

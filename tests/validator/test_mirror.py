@@ -300,7 +300,7 @@ def decided(root):
     }
     failed = {**entry, "hotkey": "5Fail", "uid": 2, "score": None, "raw": {}, "normalized": {}}
     work = Records(root / "records").epoch(4, 1000)
-    work.write("manifest.json", {"data": {"SORTING": {}, "PROSE": {}}})
+    work.write("manifest.json", {"data_s": {"SORTING": 0.5, "PROSE": 0.25}})
     tasks = {"SORTING": {"seconds": 2.0}, "PROSE": {"seconds": 3.0}}
     work.write("results/5Best.json", {"fault": None, "load_s": 1.5, "tasks": tasks})
     work.write("results/5Fail.json", {"fault": {"owner": "model"}, "tasks": {}})
@@ -317,7 +317,6 @@ def decided(root):
         as_of=datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
         picks=(),
         uids={"5Vali": 7, "5Best": 9, "5Fail": 2},
-        epoch=sealed,
     )
     return plan, Decision(sealed, COMPETITION, (entry, failed), "5Best", {"5Best": 1.0}, {"5Best": 0.5})
 
@@ -332,6 +331,7 @@ def test_a_decided_epoch_is_mirrored_from_its_record(tmp_path):
     assert row["SORTING.weighted_norm_score"] == {"9": pytest.approx(0.15561483280046365)}
     assert row["compute_model_perf"]["median"] == 5.0
     assert row["load_model_perf"]["max"] == 1.5
+    assert row["load_data_perf"]["max"] == 0.5
     original = json.loads(row["original_format_json"])
     assert original["seed"] == plan.seed
     assert original["uid_data"]["9"]["hf"] == "ann/best"
