@@ -10,7 +10,6 @@ Knows the heads of the allowed architectures: one linear layer, with or without 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -40,14 +39,13 @@ class Head:
     def losses(self, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """The cross-entropy (N,) in float64, in nats, of each target (N,) after its hidden state (N, H)."""
         total = torch.full(targets.shape, -torch.inf, dtype=torch.float64, device=hidden.device)
-        with _exact_products(hidden.dtype):
-            hidden = _operand(hidden)
-            for words in _pieces(len(self.weight), self.words):
-                weight = _operand(self.weight[words])
-                for rows in _pieces(len(hidden), self.positions):
-                    logits = self._logits(hidden[rows], weight, words)
-                    total[rows] = torch.logaddexp(total[rows], _log_sum_exp(logits).double())
-            return total - self._of_targets(hidden, targets)
+        hidden = _operand(hidden)
+        for words in _pieces(len(self.weight), self.words):
+            weight = _operand(self.weight[words])
+            for rows in _pieces(len(hidden), self.positions):
+                logits = self._logits(hidden[rows], weight, words)
+                total[rows] = torch.logaddexp(total[rows], _log_sum_exp(logits).double())
+        return total - self._of_targets(hidden, targets)
 
     def _logits(self, hidden: torch.Tensor, weight: torch.Tensor, words: slice) -> torch.Tensor:
         """Those of some words (N, W), in float32."""
@@ -72,7 +70,11 @@ class Head:
 
 
 def _operand(values: torch.Tensor) -> torch.Tensor:
-    """What is multiplied: float32, but on a GPU the values as they are, whose products may be summed in float32."""
+    """What is multiplied: float32; a GPU takes the values as they are and gives float32 sums of their products.
+
+    A CPU has no such product of bfloat16 with float32 sums (its own rounds each sum to bfloat16), so there the head
+    runs at the speed of float32.
+    """
     return values if values.is_cuda else values.float()
 
 
@@ -84,18 +86,3 @@ def _log_sum_exp(logits: torch.Tensor) -> torch.Tensor:
 
 def _pieces(length: int, size: int) -> Iterator[slice]:
     return (slice(first, min(first + size, length)) for first in range(0, length, size))
-
-
-@contextmanager
-def _exact_products(dtype: torch.dtype) -> Iterator[None]:
-    """Let a CPU multiply what came from bfloat16 as bfloat16, and sum in float32: faster, and no bit is lost."""
-    mode: Any = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
-    before = mode.fp32_precision
-    mode.fp32_precision = "bf16" if dtype == torch.bfloat16 else "ieee"
-    reduced = torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction
-    torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
-    try:
-        yield
-    finally:
-        mode.fp32_precision = before
-        torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = reduced

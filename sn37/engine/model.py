@@ -167,7 +167,10 @@ def _build(cls: Any, config: PreTrainedConfig, tensors: dict[str, Any], dtype: A
     except Exception as error:
         if "allocate memory" in str(error):
             raise
-        raise ModelFault(f"the weights do not load as {cls.__name__}: {_first_line(error)}") from error
+        # transformers tells the names in its log only, and advises what is no option here.
+        text = _first_line(error)
+        reason = "tensors of other shapes than config.json says" if "ignore_mismatched_sizes" in text else text
+        raise ModelFault(f"the weights do not load as {cls.__name__}: {reason}") from error
     for kind in ("missing_keys", "mismatched_keys"):
         names = sorted(str(key if isinstance(key, str) else key[0]) for key in info[kind])
         if names:

@@ -135,6 +135,8 @@ def _prepare(payload: Mapping[str, Any]) -> None:
     if payload.get("threads"):
         torch.set_num_threads(int(payload["threads"]))
     torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
+    torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = False
     if payload.get("own_tasks"):
         from sn37.competitions import load_tasks
 

@@ -120,12 +120,6 @@ def test_a_head_that_blows_up_says_so(build_model: Callable[..., Any]) -> None:
     assert not torch.tensor(batched(model, some_rows(7))).isfinite().all()
 
 
-def test_global_settings_are_left_as_they_were(model_of: Callable[[str], Any]) -> None:
-    before = torch.backends.mkldnn.matmul.fp32_precision
-    batched(model_of("llama"), some_rows(8))
-    assert torch.backends.mkldnn.matmul.fp32_precision == before
-
-
 def test_running_out_of_memory_halves_the_budget_and_changes_nothing(
     model_of: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
