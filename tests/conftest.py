@@ -29,6 +29,8 @@ os.environ.update(
     MPLCONFIGDIR=str(_HOME / "matplotlib"),
     NO_PROXY="localhost,127.0.0.1,::1",
     OMP_NUM_THREADS="1",
+    RAY_AUTH_MODE="token",
+    RAY_AUTH_TOKEN="0" * 64,
     TOKENIZERS_PARALLELISM="false",
     WANDB_CACHE_DIR=str(_HOME / "wandb-cache"),
     WANDB_CONFIG_DIR=str(_HOME / "wandb-config"),
