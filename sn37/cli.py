@@ -48,7 +48,10 @@ def _options(
 
 
 def main() -> None:
-    """Run the command line; an error becomes one sentence on standard error and exit code 2."""
+    """Run the command line; an error becomes one sentence on standard error.
+
+    Exit code 2: the user, or time, can mend it. 1: nobody foresaw it. 130: interrupted.
+    """
     try:
         app()
     except Sn37Error as error:
@@ -57,12 +60,17 @@ def main() -> None:
         _fail(error, _sentence(error), 2)
     except KeyboardInterrupt:
         _fail(None, "stopped", 130)
+    except Exception as error:
+        _fail(error, f"{type(error).__name__}: {error}; this was not foreseen: `sn37 --debug ...` shows where", 1)
 
 
 def _sentence(error: OSError) -> str:
-    if error.errno == errno.ENOSPC:
-        return f"no space left on the disk of {error.filename or 'the working folder'}; free some and run it again"
-    return f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}"
+    where = error.filename or "the working folder"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"no space left on the disk of {where}; free some and run it again"
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"{where} cannot be used ({error.strerror}); let this user read and write there, or choose another place"
+    return f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}; correct the path and try again"
 
 
 def _fail(error: BaseException | None, sentence: str, code: int) -> None:

@@ -39,7 +39,7 @@ def test_a_run_leaves_the_result_the_notebook_and_a_report_that_opens_offline(tm
 
 def test_an_unknown_parameter_is_refused_before_anything_runs(tmp_path):
     book = notebook(tmp_path / "book.ipynb", RESULT)
-    with pytest.raises(ConfigError, match=r"no parameter m; its parameters are n, result_file"):
+    with pytest.raises(ConfigError, match=r"no parameter m; its parameters are n"):
         run_notebook(book, {"m": 3}, tmp_path / "out", "first")
     assert not (tmp_path / "out").exists()
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from sn37.errors import ConfigError
+from sn37.files import Kind
 
 __all__ = ["init", "run"]
+
+_KINDS: tuple[Kind, ...] = ("notebooks", "pipelines")
 
 
 def run(
@@ -25,17 +29,29 @@ def run(
     from sn37.pipeline import read_pipeline, run_forever, run_once
 
     chosen = read_pipeline(pipeline, dict(_split(text) for text in parameter or []))
-    if not forever:
-        done = run_once(chosen)
-        typer.echo(f"{done.result.get('summary', 'done')}\nnotebook  {done.notebook}\nreport    {done.report}")
+    if forever:
+        run_forever(chosen, *_blocks(chosen.parameters), typer.echo)
         return
-    from sn37.chain import Subnet
-    from sn37.clock import Clock
+    done = run_once(chosen)
+    typer.echo(f"{done.result.get('summary', 'done')}\nnotebook  {done.notebook}\nreport    {done.report}")
 
-    values = chosen.parameters
-    clock = Clock(values.get("genesis", Clock.genesis), values.get("cadence", Clock.cadence))
-    subnet = Subnet(values.get("network", "finney"), values.get("netuid", 37))
-    run_forever(chosen, subnet.head, clock.sync_block, typer.echo)
+
+def _blocks(parameters: Mapping[str, Any]) -> tuple[Callable[[], int], Callable[[int], int]]:
+    """How to ask for the chain's newest block, and for a block's sync block."""
+    from sn37.chain import Subnet
+    from sn37.validator import Settings
+
+    known = ("network", "netuid", "genesis", "cadence")
+    settings = Settings.of(**{name: value for name, value in parameters.items() if name in known})
+    clock, subnet = settings.clock, Subnet(settings.network, settings.netuid)
+
+    def sync_block(block: int) -> int:
+        try:
+            return clock.sync_block(block)
+        except ValueError as error:
+            raise ConfigError(f"{settings.network}: {error}; correct the parameter genesis") from None
+
+    return subnet.head, sync_block
 
 
 def _split(text: str) -> tuple[str, Any]:
@@ -55,13 +71,16 @@ def init(
     """Write the shipped notebooks and pipelines into a folder, to change and run them."""
     from sn37.files import shipped
 
-    for kind in ("notebooks", "pipelines"):
-        for source in sorted(shipped(kind, ".").iterdir()):
-            target = folder / kind / source.name
-            if not source.is_file():
-                continue
-            if target.exists() and not force:
-                raise ConfigError(f"{target} exists; choose another folder or give --force")
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(source.read_bytes())
-            typer.echo(f"wrote {target}")
+    targets = {
+        folder / kind / source.name: source
+        for kind in _KINDS
+        for source in sorted(shipped(kind).iterdir())
+        if source.suffix in (".ipynb", ".yaml")
+    }
+    present = [str(target) for target in targets if target.exists()]
+    if present and not force:
+        raise ConfigError(f"{', '.join(present)} exist already; choose another folder, or overwrite with --force")
+    for target, source in targets.items():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(source.read_bytes())
+        typer.echo(f"wrote {target}")

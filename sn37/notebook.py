@@ -1,0 +1,193 @@
+"""Runs one notebook with papermill, its traps closed: what papermill only warns of is an error here.
+
+A notebook's success is the result file it writes last, never the notebook's own metadata; a notebook that
+raises one of the library's errors raises the same error here. Knows nothing of epochs.
+What it does not protect against: a notebook that lies about its result.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+import os
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sn37 import errors
+from sn37.errors import ConfigError, EvaluatorFault, Sn37Error
+from sn37.files import shipped
+
+__all__ = ["RESULT_FILE", "Run", "check_parameters", "disk_fault", "run_notebook", "to_html"]
+
+RESULT_FILE = "result_file"
+"""The parameter that says where a notebook writes, last, how it ended."""
+
+_PLAIN = (str, int, float, bool, type(None))
+_SECRET = re.compile(r"(^|_)(token|secret|password|mnemonic|api_?key|private_?key)$", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One executed notebook. result: what it wrote last; report: the same notebook as one HTML file."""
+
+    notebook: Path
+    report: Path
+    result: Mapping[str, Any]
+    seconds: float
+
+
+def run_notebook(
+    notebook: Path, parameters: Mapping[str, Any], out: Path, name: str, *, time_limit_s: int = 12 * 3600
+) -> Run:
+    """Execute a notebook into `out/name.ipynb` and `out/name.html`.
+
+    The notebook has a parameter `result_file` and writes JSON there last. Raises the library's error
+    that a cell raised; EvaluatorFault when the run ended without its result, or the disk takes no more.
+    """
+    result_file = (out / f".{name}.result.json").absolute()
+    values = {**parameters, RESULT_FILE: str(result_file)}
+    check_parameters(notebook, values)
+    executed = out / f"{name}.ipynb"
+    started = time.monotonic()
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        result_file.unlink(missing_ok=True)
+    except OSError as error:
+        raise disk_fault(error, out) from error
+    failure = _execute(notebook, values, executed, time_limit_s)
+    try:
+        report = to_html(executed)
+    except (OSError, ValueError) as error:
+        # A notebook that a full disk has cut off is none; what stopped the run itself counts first.
+        executed.unlink(missing_ok=True)
+        raise failure or EvaluatorFault(f"the report of {executed} cannot be made: {error}") from error
+    if failure is not None:
+        raise failure
+    try:
+        result = json.loads(result_file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise EvaluatorFault(f"{notebook.name} ended without its result; see {executed}") from None
+    result_file.unlink()
+    return Run(executed, report, result, time.monotonic() - started)
+
+
+def _execute(notebook: Path, values: Mapping[str, Any], executed: Path, time_limit_s: int) -> Sn37Error | None:
+    """Let papermill run a notebook; the error that stopped it, if one did."""
+    import papermill
+    from papermill.exceptions import PapermillExecutionError
+
+    try:
+        papermill.execute_notebook(
+            str(notebook),
+            str(executed),
+            dict(values),
+            kernel_name="python3",
+            progress_bar=False,
+            autosave_cell_every=1,
+            execution_timeout=time_limit_s,
+            cwd=str(Path.cwd()),
+            config=_ipc(),
+        )
+    except PapermillExecutionError as error:
+        return _raised(error, executed)
+    except OSError as error:
+        return disk_fault(error, executed)
+    except Exception as error:  # a dead kernel, a time limit: each client has types of its own
+        return EvaluatorFault(f"{notebook.name} stopped: {type(error).__name__}: {error}; see {executed}")
+    return None
+
+
+def disk_fault(error: OSError, path: Path) -> EvaluatorFault:
+    """A disk that is full or closed to us, in one sentence."""
+    remedy = "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "let this user write there"
+    return EvaluatorFault(f"cannot write {error.filename or path}: {error.strerror or error}; {remedy}")
+
+
+def _ipc() -> Any:
+    # Pipes instead of ports: two runs beside each other never clash.
+    from traitlets.config import Config
+
+    return Config({"KernelManager": {"transport": "ipc"}})
+
+
+def _raised(error: Any, executed: Path) -> Sn37Error:
+    """The error behind a cell's: only the names of `sn37.errors` tell an owner."""
+    known = getattr(errors, error.ename, None) if error.ename in errors.__all__ else None
+    if isinstance(known, type) and issubclass(known, Sn37Error):
+        return known(error.evalue)
+    return EvaluatorFault(f"{executed.name} stopped in cell {error.exec_count}: {error.ename}: {error.evalue}")
+
+
+def check_parameters(notebook: Path, parameters: Mapping[str, Any]) -> None:
+    """Refuse what papermill only warns of: unknown parameters, a missing parameters cell, values it garbles."""
+    import papermill
+    from papermill.utils import find_first_tagged_cell_index
+
+    if not notebook.is_file():
+        raise ConfigError(f"there is no notebook {notebook}; name an existing one")
+    try:
+        tagged = find_first_tagged_cell_index(papermill.iorw.load_notebook_node(str(notebook)), "parameters") >= 0
+        known = set(papermill.inspect_notebook(str(notebook)))
+    except Exception as error:  # whatever papermill and nbformat think of a file that is none
+        raise ConfigError(f"{notebook} is no notebook that can be read ({type(error).__name__})") from error
+    if not tagged:
+        raise ConfigError(f"{notebook} has no cell tagged `parameters`; tag the cell that sets its parameters")
+    if RESULT_FILE not in known:
+        raise ConfigError(f"{notebook} has no parameter {RESULT_FILE}: the path where it writes, last, how it ended")
+    unknown = sorted(set(parameters) - known)
+    if unknown:
+        choices = ", ".join(sorted(known - {RESULT_FILE}))
+        raise ConfigError(f"{notebook.name} has no parameter {', '.join(unknown)}; its parameters are {choices}")
+    for name, value in parameters.items():
+        _check_plain(name, value)
+
+
+def _check_plain(name: str, value: Any) -> None:
+    if _SECRET.search(name):
+        raise ConfigError(f"parameter {name} looks like a secret; notebooks keep their parameters, use the environment")
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            if not isinstance(key, str):
+                raise ConfigError(f"parameter {name} has the key {key!r}; expected text")
+            _check_plain_value(f"{name}.{key}", item)
+    else:
+        _check_plain_value(name, value)
+
+
+def _check_plain_value(name: str, value: Any) -> None:
+    if isinstance(value, list):
+        for item in value:
+            _check_plain_value(name, item)
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            _check_plain_value(f"{name}.{key}", item)
+    elif not isinstance(value, _PLAIN):
+        raise ConfigError(f"parameter {name} is a {type(value).__name__}; expected a JSON value")
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"parameter {name} is {value}; expected a finite number")
+
+
+def to_html(executed: Path) -> Path:
+    """The executed notebook as one HTML file that opens offline."""
+    from nbconvert import HTMLExporter
+
+    report = executed.with_suffix(".html")
+    if not executed.is_file():
+        return report
+    exporter: Any = HTMLExporter(template_name="basic", exclude_input_prompt=True)  # type: ignore[no-untyped-call]
+    body, _ = exporter.from_filename(str(executed))
+    aside = report.with_name(f".{report.name}.{os.getpid()}")
+    aside.write_text(_page(executed.stem, body), encoding="utf-8")
+    aside.replace(report)
+    return report
+
+
+def _page(title: str, body: str) -> str:
+    style = shipped("notebooks", "report.css").read_text(encoding="utf-8")
+    head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title>'
+    return f"<!doctype html><html lang=en><head>{head}<style>{style}</style></head><body>{body}</body></html>\n"
