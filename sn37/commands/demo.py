@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,40 +20,66 @@ from sn37.errors import ConfigError, EvaluatorFault
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from sn37.competition import Competition
+    from sn37.devnet.population import Validator
     from sn37.devnet.world import World
     from sn37.validator.records import Epoch, Records
 
-__all__ = ["demo"]
+__all__ = ["Competitions", "demo", "introduce", "records_of", "run_validators", "show_leaderboard", "timed"]
 
 MARK = ".sn37-demo"
 
 
+class Competitions(StrEnum):
+    """The kinds of world there are."""
+
+    ONE = "one"
+    ALL = "all"
+
+
 def demo(
     root: Annotated[Path, typer.Option(help="Where the world and the records are kept.")] = Path("out/demo"),
-    epochs: Annotated[int, typer.Option(min=1, max=20, help="Epochs of each validator.")] = 3,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, max=20, help="Epochs of each validator: 3, or 1 with all.")
+    ] = None,
+    competitions: Annotated[
+        Competitions, typer.Option(help="The devnet's own competition, or all public ones and two funded besides.")
+    ] = Competitions.ONE,
 ) -> None:
     """Two validators judge seven miners on an embedded chain and hub; takes about two minutes.
 
     Three miners trained honestly for different times; the others copy, hide a pickle, publish other
     files than they committed to, or come too late. Everything goes through the real clients.
+
+    With all competitions: one validator that funds the public ones by 0.5, one of its own by 0.3 and one published on
+    the hub by 0.2 judges two honest miners in each; their sizes are scaled down, their tasks are not.
     """
     from rich.console import Console
 
     console = Console(highlight=False)
     started = time.monotonic()
     root = _fresh(root)
+    if competitions is Competitions.ALL:
+        from sn37.commands.demo_everything import play as play_everything
+
+        play_everything(console, root, epochs or 1)
+    else:
+        _play(console, root, epochs or 3)
+    console.print(f"\n[bold]done[/] in {time.monotonic() - started:.0f} s")
+
+
+def _play(console: Console, root: Path, epochs: int) -> None:
     from sn37.devnet.world import World
 
     with World.create(root / "world", tell=lambda text: console.print(f"  {text}")) as world:
-        _introduce(console, world)
+        introduce(console, world)
         for number in range(1, epochs + 1):
             sync_block = world.next_epoch()
-            with _timed(console, f"epoch {number}, sync block {sync_block}: both validators at work"):
-                _run_validators(world, root)
+            with timed(console, f"epoch {number}, sync block {sync_block}: both validators at work"):
+                run_validators(world, world.validators, root)
             _show_epoch(console, world, root, sync_block)
         world.advance_to_consensus()
         _show_outcome(console, world, root)
-    console.print(f"\n[bold]done[/] in {time.monotonic() - started:.0f} s")
 
 
 def _fresh(root: Path) -> Path:
@@ -66,14 +94,16 @@ def _fresh(root: Path) -> Path:
 
 
 @contextmanager
-def _timed(console: Console, text: str) -> Iterator[None]:
+def timed(console: Console, text: str) -> Iterator[None]:
+    """Show what is going on, and afterwards how long it took."""
     started = time.monotonic()
     with console.status(text):
         yield
     console.print(f"\n[bold]{text.partition(':')[0]}[/] ({time.monotonic() - started:.0f} s)")
 
 
-def _introduce(console: Console, world: World) -> None:
+def introduce(console: Console, world: World) -> None:
+    """Who mines, and what each did."""
     from rich.table import Table
 
     table = Table("uid", "miner", "what it did", title="the miners", title_justify="left")
@@ -82,15 +112,17 @@ def _introduce(console: Console, world: World) -> None:
     console.print(table)
 
 
-def _run_validators(world: World, root: Path) -> None:
-    """Both validators at once, each as its owner would start it: `sn37 run <pipeline file>`."""
+def run_validators(world: World, validators: Sequence[Validator], root: Path) -> None:
+    """The validators, all at once, each as its owner would start it: `sn37 run <pipeline file>`."""
     running = []
-    for validator in world.validators:
+    environment = {**os.environ, **world.environment}
+    for validator in validators:
         home = root / validator.name
         pipeline = world.write_pipeline(validator, home)
         log = (home / "log.txt").open("ab")
         command = [sys.executable, "-m", "sn37", "run", str(pipeline)]
-        running.append((home, subprocess.Popen(command, cwd=home, stdout=log, stderr=subprocess.STDOUT)))
+        process = subprocess.Popen(command, cwd=home, env=environment, stdout=log, stderr=subprocess.STDOUT)
+        running.append((home, process))
         log.close()
     try:
         failed = [home for home, process in running if process.wait() != 0]
@@ -104,20 +136,19 @@ def _run_validators(world: World, root: Path) -> None:
 
 def _epochs(world: World, root: Path, sync_block: int) -> list[tuple[str, Epoch]]:
     return [
-        (validator.name, _records(root, validator.name).epoch(world.competition.id, sync_block))
+        (validator.name, records_of(root, validator.name).epoch(world.competition.id, sync_block))
         for validator in world.validators
     ]
 
 
-def _records(root: Path, name: str) -> Records:
+def records_of(root: Path, name: str) -> Records:
+    """What that validator recorded."""
     from sn37.validator.records import Records
 
     return Records(root / name / "validator" / "records")
 
 
 def _show_epoch(console: Console, world: World, root: Path, sync_block: int) -> None:
-    from rich.table import Table
-
     both = _epochs(world, root, sync_block)
     epoch = both[0][1]
     digests = [{task: data["digest"] for task, data in e.manifest["data"].items()} for _, e in both]
@@ -126,7 +157,14 @@ def _show_epoch(console: Console, world: World, root: Path, sync_block: int) -> 
         others = all(d[task] == digest for d in digests)
         console.print(f"  samples of {task:16} {digest[:16]}  {'the same for both' if others else 'DIFFERENT'}")
     console.print(f"  scores {'equal to the last digit' if scores[0] == scores[1] else 'DIFFER between validators'}")
-    tasks = [task.name for task in world.competition.tasks]
+    show_leaderboard(console, world, epoch, world.competition)
+
+
+def show_leaderboard(console: Console, world: World, epoch: Epoch, competition: Competition) -> None:
+    """The models' scores, and below them who has none and why."""
+    from rich.table import Table
+
+    tasks = [task.name for task in competition.tasks]
     table = Table("uid", "miner", "loss", "win rate", *tasks, title="leaderboard (losses: lower is better)")
     for entry in epoch.decision["scores"]:
         if entry["fault"] is None:

@@ -35,7 +35,7 @@ _HONEST, _POOR = "author-1", "author-3"
 _PROJECTS = ((prompting_run, "HOTKEY_SS58", "SIGNATURE"), (cortex_run, "hotkey", "signature"))
 """What makes a project's run, and how its config calls the hotkey and the signature."""
 _ROWS_A_DAY = 480
-_DAYS = 7
+_DAYS = 3
 
 
 def open_keys(wallets: Path) -> dict[str, Key]:

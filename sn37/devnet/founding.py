@@ -17,15 +17,26 @@ from sn37.devnet.population import MINERS, STAKES, Miner, Place, Validator, subm
 
 if TYPE_CHECKING:
     from sn37.devnet.world import World
+    from sn37.hub import Hub
 
-__all__ = ["START_BLOCK", "found"]
+__all__ = [
+    "BLOCKS_BETWEEN_COMMITMENTS",
+    "CURATOR",
+    "START_BLOCK",
+    "found",
+    "give_tokens",
+    "new_wallet",
+    "publish_dataset",
+    "publish_tokenizer",
+    "settle_validators",
+]
 
 START_BLOCK = 5_200_000
 
-_CURATOR = "devnet"
+CURATOR = "devnet"
 """The hub's user who owns the tokenizer and the datasets."""
 
-_BLOCKS_BETWEEN_COMMITMENTS = 5
+BLOCKS_BETWEEN_COMMITMENTS = 5
 _LATE_BLOCKS = 200
 """The late miner commits so many blocks before the first epoch: in time for the second."""
 
@@ -35,7 +46,7 @@ Tell = Callable[[str], None]
 def found(world: World, port: int, tell: Tell) -> None:
     """Fill an empty world; its description is written last, and makes it whole."""
     tell("making keys, registering two validators and seven miners")
-    _give_tokens(world.root / "hub", [_CURATOR, *(name for name, *_ in MINERS)])
+    give_tokens(world.root / "hub", [CURATOR, *(name for name, *_ in MINERS)])
     _settle(world)
     world.start_hub(port)
     tell("collecting texts and questions, training a tokenizer")
@@ -53,7 +64,7 @@ def found(world: World, port: int, tell: Tell) -> None:
             world.chain.advance_to(_first_epoch(world) - _LATE_BLOCKS)
         tell(f"{miner.name} publishes and commits")
         submit(place, miner)
-        world.chain.advance(_BLOCKS_BETWEEN_COMMITMENTS)
+        world.chain.advance(BLOCKS_BETWEEN_COMMITMENTS)
     world.describe()
 
 
@@ -62,7 +73,7 @@ def _first_epoch(world: World) -> int:
     return world.clock.next_sync_block(world.chain.head() + world.competition.constraints.delay_blocks)
 
 
-def _give_tokens(hub: Path, users: list[str]) -> None:
+def give_tokens(hub: Path, users: list[str]) -> None:
     """Tokens for the hub's users, in the file the hub reads; nobody else may."""
     hub.mkdir()
     text = json.dumps({f"hf_{secrets.token_hex(16)}": user for user in users}, indent=1) + "\n"
@@ -73,18 +84,25 @@ def _give_tokens(hub: Path, users: list[str]) -> None:
 
 def _settle(world: World) -> None:
     """Wallets for everybody, and their places on the subnet."""
-    validators, miners = [], []
+    settle_validators(world)
+    miners = []
+    for name, role, steps, story in MINERS:
+        hotkey, coldkey = new_wallet(world, name)
+        miners.append(Miner(name, world.chain.register(world.netuid, hotkey, coldkey), hotkey, role, steps, story))
+    world.miners = tuple(miners)
+
+
+def settle_validators(world: World) -> None:
+    """Wallets for the validators, and their places on the subnet."""
+    validators = []
     for name, stake in STAKES.items():
-        hotkey, coldkey = _new_wallet(world, name)
+        hotkey, coldkey = new_wallet(world, name)
         uid = world.chain.register(world.netuid, hotkey, coldkey, stake=stake, permit=True)
         validators.append(Validator(name, uid, hotkey, stake))
-    for name, role, steps, story in MINERS:
-        hotkey, coldkey = _new_wallet(world, name)
-        miners.append(Miner(name, world.chain.register(world.netuid, hotkey, coldkey), hotkey, role, steps, story))
-    world.validators, world.miners = tuple(validators), tuple(miners)
+    world.validators = tuple(validators)
 
 
-def _new_wallet(world: World, name: str) -> tuple[str, str]:
+def new_wallet(world: World, name: str) -> tuple[str, str]:
     """The addresses of a new wallet's hotkey and coldkey."""
     from bittensor import Wallet
 
@@ -98,15 +116,26 @@ def _new_wallet(world: World, name: str) -> tuple[str, str]:
 
 def _publish_data(world: World, tables: training.Tables, tokenizer: object) -> None:
     """The tokenizer and the datasets, as files of public repos."""
-    hub = world.hub(_CURATOR)
+    hub = world.hub(CURATOR)
+    for repo, splits in tables.items():
+        publish_dataset(hub, Dataset(repo, {("default", split): rows for split, rows in splits.items()}, 10_000))
+    publish_tokenizer(hub, f"{CURATOR}/tokenizer", tokenizer)
+
+
+def publish_dataset(hub: Hub, dataset: Dataset) -> None:
+    """A dataset's files as a public repo of the hub's user."""
     with tempfile.TemporaryDirectory(prefix="sn37-world-") as temporary:
-        for repo, splits in tables.items():
-            parts = {("default", split): rows for split, rows in splits.items()}
-            folder = Dataset(repo, parts, file_rows=10_000).write(Path(temporary) / repo)
-            for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-                hub.publish_file(repo, path.relative_to(folder).as_posix(), path.read_bytes(), repo_type="dataset")
-        for path in training.save_tokenizer(tokenizer, Path(temporary) / "tokenizer"):
-            hub.publish_file(f"{_CURATOR}/tokenizer", path.name, path.read_bytes())
+        folder = dataset.write(Path(temporary))
+        for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+            name = path.relative_to(folder).as_posix()
+            hub.publish_file(dataset.repo, name, path.read_bytes(), repo_type="dataset")
+
+
+def publish_tokenizer(hub: Hub, repo: str, tokenizer: object) -> None:
+    """A tokenizer's files as a public repo of the hub's user."""
+    with tempfile.TemporaryDirectory(prefix="sn37-world-") as temporary:
+        for path in training.save_tokenizer(tokenizer, Path(temporary)):
+            hub.publish_file(repo, path.name, path.read_bytes())
 
 
 def _place(world: World) -> Place:

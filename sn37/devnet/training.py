@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from sn37.engine.interface import LossRow
     from sn37.sample import Sample
 
-__all__ = ["Tables", "data", "save_tokenizer", "tokenizer", "train_models"]
+__all__ = ["Tables", "data", "one_thread", "save_tokenizer", "tokenizer", "train_models"]
 
 Tables = Mapping[str, Mapping[str, Sequence[Mapping[str, Any]]]]
 """The devnet's data: repo -> split -> rows."""
@@ -60,8 +60,8 @@ def data() -> Tables:
     }
 
 
-def tokenizer(tables: Tables) -> PreTrainedTokenizerFast:
-    """A byte-level BPE of 1024 tokens with a chat template, trained on the training texts and facts."""
+def tokenizer(tables: Tables, vocabulary: int = VOCABULARY) -> PreTrainedTokenizerFast:
+    """A byte-level BPE with a chat template, trained on the training texts and facts. vocabulary: its tokens."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -69,7 +69,7 @@ def tokenizer(tables: Tables) -> PreTrainedTokenizerFast:
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY,
+        vocab_size=vocabulary,
         special_tokens=list(_SPECIAL),
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
@@ -111,7 +111,7 @@ def train_models(
     model = training.small_llama(tokenizer, positions=competition.constraints.sequence_length)
     parts = [training.Part(rows[name], per_step) for name, per_step in _PER_STEP.items()]
     steps = max(folders)
-    with _one_thread():
+    with one_thread():
         bigrams.start_from_bigrams(model, (row.tokens for part in parts for row in part.rows))
         for step in training.train(model, parts, training.Recipe(steps=steps)):
             tell(step.number, steps)
@@ -166,7 +166,7 @@ class _InMemory:
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """Sums over several threads may differ in their last digits from run to run."""
     import torch
 

@@ -13,28 +13,27 @@ it after a stop, a kill or a reboot. Nobody in it validates: that is for whoever
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from sn37.clock import Clock
 from sn37.competition import Competition
 from sn37.devnet.chain import Chain
 from sn37.devnet.hub_process import HubProcess
 from sn37.devnet.population import Miner, Validator
+from sn37.devnet.room import room_in
 from sn37.errors import ConfigError
 
 if TYPE_CHECKING:
     from sn37.chain import Metagraph, Subnet
     from sn37.hub import Hub
 
-__all__ = ["COMPETITION", "HOTKEY", "NETUID", "World"]
+__all__ = ["COMPETITION", "HOTKEY", "NETUID", "World", "world_of"]
 
 NETUID = 37
 HOTKEY = "default"
@@ -42,8 +41,6 @@ HOTKEY = "default"
 
 COMPETITION = Path(__file__).with_name("competition.toml")
 """The file of the devnet's competition, as it travels with the package."""
-
-_MARK = ".sn37-world"
 
 
 @dataclass
@@ -58,6 +55,8 @@ class World:
     endpoint: str = ""
     netuid: int = NETUID
     clock: Clock = Clock()
+    KIND: ClassVar[str] = "one"
+    NETUIDS: ClassVar[tuple[int, ...]] = (NETUID,)
     hub_process: HubProcess = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -66,26 +65,41 @@ class World:
     # Making and opening ---------------------------------------------------------------------------
 
     @classmethod
-    def create(cls, root: Path, *, port: int = 0, tell: Callable[[str], None] = lambda text: None) -> World:
+    def create(cls, root: Path, *, port: int = 0, tell: Callable[[str], None] = lambda text: None) -> Self:
         """Build a world in an empty folder, or anew where an earlier attempt was cut off.
 
         port: of the hub, 0 for any free one; tell: called with what is being done. Blocks pass on command.
         Raises ConfigError where something else lies there.
         """
-        from sn37.devnet.founding import START_BLOCK, found
+        from sn37.devnet.founding import START_BLOCK
 
         root = Path(root).absolute()
-        with _room_in(root):
-            shutil.copyfile(COMPETITION, root / "competition.toml")
-            chain = Chain.create(root / "chain.sqlite", start_block=START_BLOCK, netuids=(NETUID,))
+        with room_in(root):
+            cls._write_competitions(root)
+            chain = Chain.create(root / "chain.sqlite", start_block=START_BLOCK, netuids=cls.NETUIDS)
             world = cls(root, chain, _competition(root), (), ())
             try:
-                found(world, port, tell)
+                world._found(port, tell)
             except BaseException:
                 world.stop_hub()
                 world.close()
                 raise
             return world
+
+    @classmethod
+    def _write_competitions(cls, root: Path) -> None:
+        shutil.copyfile(COMPETITION, root / "competition.toml")
+
+    def _found(self, port: int, tell: Callable[[str], None]) -> None:
+        from sn37.devnet.founding import found
+
+        found(self, port, tell)
+
+    def _facts(self) -> dict[str, Any]:
+        """What world.json says besides; `_remember` takes it back."""
+        return {}
+
+    def _remember(self, facts: Mapping[str, Any]) -> None: ...
 
     @classmethod
     def open(cls, root: Path, *, port: int = 0) -> World:
@@ -110,10 +124,13 @@ class World:
             data = json.loads(file.read_text(encoding="utf-8"))
             people = [Validator(**entry) for entry in data["validators"]], [Miner(**entry) for entry in data["miners"]]
             endpoint, netuid = str(data["hub"]), int(data["netuid"])
+            kind = world_of(data["competitions"])
         except (ValueError, KeyError, TypeError) as error:
             raise ConfigError(f"{file} is damaged ({error}); remove {root} and make the world anew") from None
         chain = Chain.open(root / "chain.sqlite")
-        return cls(root, chain, _competition(root), tuple(people[0]), tuple(people[1]), endpoint, netuid)
+        world = kind(root, chain, _competition(root), tuple(people[0]), tuple(people[1]), endpoint, netuid)
+        world._remember(data)
+        return world
 
     @staticmethod
     def exists(root: Path) -> bool:
@@ -127,9 +144,10 @@ class World:
             "network": self.network,
             "netuid": self.netuid,
             "hub": self.endpoint,
-            "competition": self.competition.name,
+            "competitions": self.KIND,
             "validators": [asdict(validator) for validator in self.validators],
             "miners": [asdict(miner) for miner in self.miners],
+            **self._facts(),
         }
         _write(self.root / "world.json", json.dumps(data, indent=1) + "\n")
 
@@ -193,31 +211,38 @@ class World:
 
     # For validators -------------------------------------------------------------------------------
 
-    def write_pipeline(self, validator: Validator, home: Path) -> Path:
-        """A pipeline file for this validator in its folder `home`; records go to `home/validator`."""
-        import yaml
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a validator's process needs in its environment, beside the parameters; nothing secret."""
+        return {}
 
-        records = str(home.absolute() / "validator")
-        parameters: dict[str, Any] = {
+    def parameters(self, validator: Validator) -> dict[str, Any]:
+        """What the notebook of a validator's epoch has to know of this world."""
+        return {
             "network": self.network,
             "netuid": self.netuid,
             "hub": self.endpoint,
             "wallet": validator.name,
             "hotkey": HOTKEY,
             "wallet_path": str(self.wallets),
-            "root": records,
             "funding": {str(self.root / "competition.toml"): 1.0},
             "control": str(self.control),
             "device": "cpu",
             "wandb": "offline",
         }
+
+    def write_pipeline(self, validator: Validator, home: Path) -> Path:
+        """A pipeline file for this validator in its folder `home`; records go to `home/validator`."""
+        import yaml
+
+        records = str(home.absolute() / "validator")
         pipeline = {
             "name": "validator",
             "notebook": "validator_epoch.ipynb",
             "cadence": "sync",
             "refresh_blocks": 300,
             "out": records,
-            "parameters": parameters,
+            "parameters": {**self.parameters(validator), "root": records},
         }
         home.mkdir(parents=True, exist_ok=True)
         return _write(home / "pipeline.yaml", yaml.safe_dump(pipeline, sort_keys=False))
@@ -226,14 +251,7 @@ class World:
 
     def start_hub(self, port: int = 0) -> str:
         """Start the hub unless it runs; its address. port: 0 for the one it had, or else any free one."""
-        process = self.hub_process
-        had = 0 if process.endpoint else int(self.endpoint.rpartition(":")[2] or 0)
-        try:
-            self.endpoint = process.start(port or had)
-        except ConfigError:
-            if port or not had:
-                raise
-            self.endpoint = process.start()
+        self.endpoint = self.hub_process.start_again(self.endpoint, port)
         if World.exists(self.root):
             self.describe()
         return self.endpoint
@@ -246,7 +264,7 @@ class World:
         """Let go of the chain's file; the hub runs on."""
         self.chain.close()
 
-    def __enter__(self) -> World:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -254,27 +272,14 @@ class World:
         self.close()
 
 
-@contextmanager
-def _room_in(root: Path) -> Iterator[None]:
-    """Keep the folder to ourselves, marked and otherwise empty; what a cut-off attempt left there goes."""
-    mark = root / _MARK
-    if root.is_dir() and any(root.iterdir()) and not mark.is_file():
-        raise ConfigError(f"{root} is not empty and holds no world; choose another folder")
-    root.mkdir(parents=True, exist_ok=True)
-    with mark.open("w") as held:
-        try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise ConfigError(f"another process is building a world in {root}; wait for it") from None
-        if World.exists(root):
-            raise ConfigError(f"there is a world in {root} already; open it, or choose another folder")
-        HubProcess(root / "hub", root / "chain.sqlite").stop()
-        for left in root.iterdir():
-            if left.is_dir():
-                shutil.rmtree(left)
-            elif left != mark:
-                left.unlink()
-        yield
+def world_of(competitions: str) -> type[World]:
+    """The kind of world with `one` competition, or with `all`. Raises ConfigError."""
+    from sn37.devnet.everything import Everything
+
+    kinds = {kind.KIND: kind for kind in (World, Everything)}
+    if competitions not in kinds:
+        raise ConfigError(f"competitions is {competitions!r}; expected one of {', '.join(kinds)}")
+    return kinds[competitions]
 
 
 def _competition(root: Path) -> Competition:
