@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+import signal
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from sn37.competition import Competition, Constraints, EvalTask, Fixed
@@ -252,6 +254,60 @@ def test_a_model_that_takes_too_long_costs_its_miner(
     given = Limits(time_limit_s=8.0)
     ((_, outcome),) = evaluate_all(executor, payloads.items(), given, control=tmp_path / "control")
     assert type(outcome) is ModelFault and "longer than 8 s" in str(outcome)
+
+
+def test_a_worker_killed_in_the_middle_of_a_model_changes_nothing(
+    executor: LocalExecutor, make: Callable[..., Path], tokenizer: Path, tmp_path: Path
+) -> None:
+    payloads = {"a": payload_of(competition(), make(initializer_range=0.3), SAMPLES, tokenizer=tokenizer)}
+    undisturbed = run(executor, payloads, tmp_path / "control", tokenizer)["a"]
+    killed: list[int] = []
+
+    def kill_once(key: str, message: dict[str, Any]) -> None:
+        if message.get("task") == "REPLIES" and not killed:
+            (server,) = (p for p in psutil.Process().children() if "sn37.engine.supervisor" in p.cmdline())
+            worker = server.children(recursive=True)[-1]
+            killed.append(worker.pid)
+            worker.send_signal(signal.SIGKILL)
+
+    given = Limits(300.0)
+    disturbed = dict(
+        evaluate_all(executor, payloads.items(), given, control=tmp_path, tokenizer=tokenizer, on_progress=kill_once)
+    )["a"]
+    assert killed and isinstance(undisturbed, dict) and isinstance(disturbed, dict)
+    for name in SAMPLES:
+        assert disturbed["tasks"][name]["values"] == undisturbed["tasks"][name]["values"]
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        (
+            "chat_template.jinja",
+            "{% set x = namespace(a='x' * 99999) %}{% for i in range(99999) %}{% set x.a = x.a + x.a %}{% endfor %}",
+        ),
+        ("chat_template.jinja", "{{ '%999999999999d' % 1 }}"),
+        ("chat_template.jinja", "{{ ''.__class__.__mro__[1].__subclasses__() }}"),
+        ("chat_template.jinja", "{% include '/etc/passwd' %}"),
+        ("tokenizer.json", '{"version": "1.0", "model": {"type": "BPE", "vocab": {"a": 4294967295}, "merges": []}}'),
+        ("tokenizer.json", "[" * 100_000),
+        ("tokenizer_config.json", '{"auto_map": {"AutoTokenizer": ["code.T", null]}, "chat_template": 7}'),
+    ],
+)
+def test_a_hostile_tokenizer_costs_its_miner_and_nobody_else(
+    executor: LocalExecutor, make: Callable[..., Path], tmp_path: Path, file: str, text: str
+) -> None:
+    good, bad = make(), make()
+    for folder in (good, bad):
+        byte_tokenizer().save_pretrained(folder)
+    (bad / file).write_text(text)
+    payloads = {
+        name: payload_of(competition(), folder, SAMPLES, tokenizer=None)
+        for name, folder in (("bad", bad), ("good", good))
+    }
+    given = Limits(60.0, memory_bytes=2 << 30)
+    outcomes = dict(evaluate_all(executor, payloads.items(), given, control=tmp_path / "control"))
+    assert type(outcomes["bad"]) is ModelFault and isinstance(outcomes["good"], dict)
 
 
 def test_an_evaluator_that_cannot_run_anything_blames_nobody(
