@@ -84,11 +84,8 @@ def _run_all(model: PreTrainedModel, replies: list[Reply], budget: Budget, progr
                 raise
         else:
             return
-        # Out of the except block: the error's traceback holds on to everything the rows had in memory. A budget
-        # above what all of them take would be halved in vain.
-        budget.halve()
-        while budget.tokens >= sum(left) > 0:
-            budget.halve()
+        # Out of the except block: the error's traceback holds on to everything the rows had in memory.
+        budget.halve(below=sum(left))
         replies = [reply for reply in replies if not reply.ended]
 
 

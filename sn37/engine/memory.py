@@ -26,10 +26,16 @@ class Budget:
     def __repr__(self) -> str:
         return f"Budget(tokens={self.tokens}, halvings={self.halvings})"
 
-    def halve(self) -> None:
-        """Half the tokens from now on, and back to the device what is not in use."""
-        self.tokens = max(1, self.tokens // 2)
-        self.halvings += 1
+    def halve(self, below: int | None = None) -> None:
+        """Half the tokens from now on, or as often halved as brings them under `below`; returns unused memory.
+
+        A budget far above what a failed plan used would be halved in vain: `below` says what it used.
+        """
+        while True:
+            self.tokens = max(1, self.tokens // 2)
+            self.halvings += 1
+            if below is None or self.tokens < max(below, 2):
+                break
         gc.collect()
         import torch
 
