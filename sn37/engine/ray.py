@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import math
 import os
 import socket
 import time
@@ -25,51 +24,14 @@ from typing import Any
 from sn37.engine import ray_node
 from sn37.engine.executors import Limits, OnProgress, Outcome
 from sn37.engine.isolation import WorkerDied
+from sn37.engine.ray_node import Room
 from sn37.errors import ConfigError, EvaluatorFault
 
-__all__ = ["RayExecutor", "Room"]
-
-MEMORY_SHARE = 0.8
-"""The share of a node's memory that all workers on it together may take, where the limits name no bytes."""
+__all__ = ["RayExecutor"]
 
 _LOST_ATTEMPTS = 3
 _NOBODY_LEFT_S = 60.0
 _POLL_S = 0.5
-
-
-@dataclass(frozen=True)
-class Room:
-    """What one worker takes of a node, and how many at once were asked for (0: as many as there is room for)."""
-
-    cpus: int
-    gpus: int
-    workers: int
-
-    @classmethod
-    def of(cls, devices: Sequence[str], nodes: Sequence[Mapping[str, float]]) -> Room:
-        """Equal parts of the smallest node, for the digits of a sum may depend on the number of threads."""
-        kinds = {device.partition(":")[0] for device in devices}
-        if len(kinds) != 1 or not kinds <= {"auto", "cpu", "cuda"}:
-            raise ConfigError(f"the devices are {list(devices)}; expected all 'cpu', all 'cuda:N', or 'auto:*'")
-        (kind,) = kinds
-        workers = 0 if devices[0].endswith(":*") else len(devices)
-        if kind == "auto":
-            kind = "cuda" if any(node.get("GPU", 0) >= 1 for node in nodes) else "cpu"
-        fit = [node for node in nodes if node.get("CPU", 0) >= 1 and (kind == "cpu" or node.get("GPU", 0) >= 1)]
-        side_by_side = math.ceil(workers / len(fit)) if workers and fit else 1
-        if kind == "cuda":
-            threads = [node["CPU"] // (min(node["GPU"], side_by_side) if workers else node["GPU"]) for node in fit]
-            return cls(max(1, int(min(threads, default=1))), 1, workers)
-        return cls(max(1, int(min((node["CPU"] for node in fit), default=1) // side_by_side)), 0, workers)
-
-    def on(self, node: Mapping[str, float]) -> int:
-        """How many workers a node has room for at once."""
-        by_cpu = int(node.get("CPU", 0) // self.cpus)
-        return min(by_cpu, int(node.get("GPU", 0))) if self.gpus else by_cpu
-
-    def __str__(self) -> str:
-        models = f"{self.workers or 1} model{'s' * (self.workers > 1)}"
-        return f"{models} at once, with {self.cpus} CPU{'s' * (self.cpus > 1)}{' and 1 GPU' * self.gpus} each"
 
 
 @dataclass
@@ -141,7 +103,7 @@ class RayExecutor:
     ) -> Iterator[tuple[str, Outcome]]:
         """(key, outcome) of each payload, as they finish; one more payload than there are workers is asked for."""
         remote = self._ray.remote(num_cpus=self.room.cpus, num_gpus=self.room.gpus, max_calls=1, max_retries=0)
-        run = _Run(remote(_on_node))
+        run = _Run(remote(ray_node.on_node))
         if on_progress is not None:
             run.mail = self._ray.remote(num_cpus=0)(_Mail).remote()
         try:
@@ -264,23 +226,6 @@ class _Mail:
         messages = list(self._messages)
         self._messages.clear()
         return json.dumps(messages)
-
-
-def _on_node(request: str, key: str, mail: Any) -> str:
-    """The task: `ray_node.evaluate` with this node's memory shared among as many workers as it has room for."""
-    import psutil
-
-    ray: Any = importlib.import_module("ray")
-    asked = json.loads(request)
-    here = ray.get_runtime_context().get_node_id()
-    resources: dict[str, float] = next((node["Resources"] for node in ray.nodes() if node["NodeID"] == here), {})
-    side_by_side = max(1, Room(asked["cpus"], asked["gpus"], 0).on(resources))
-
-    def tell(message: dict[str, Any]) -> None:
-        mail.put.remote(key, json.dumps(message))
-
-    share = int(psutil.virtual_memory().total * MEMORY_SHARE / side_by_side)
-    return ray_node.evaluate(request, None if mail is None else tell, share)
 
 
 def _connect(ray: Any, name: str, cores: int | None) -> None:

@@ -22,6 +22,7 @@ from sn37.competition import Competition, Constraints, EvalTask, Fixed
 from sn37.engine import ray_node
 from sn37.engine.executors import Limits, LocalExecutor, Outcome, open_executor
 from sn37.engine.isolation import WorkerDied
+from sn37.engine.ray_node import Room
 from sn37.engine.tokenizer import byte_tokenizer
 from sn37.errors import ConfigError, EvaluatorFault, ModelFault
 from sn37.sample import ReferenceSample, TextSample
@@ -97,7 +98,7 @@ def test_scores_are_those_of_this_machine_though_ray_s_worker_is_killed(
 
     def kill_once(key: str, message: dict[str, Any]) -> None:
         if not killed:
-            (task,) = descendants("ray::_on_node")
+            (task,) = descendants("ray::on_node")
             killed.extend((task, *task.children(recursive=True)))
             task.send_signal(signal.SIGKILL)
 
@@ -200,16 +201,12 @@ SMALL, LARGE, GPU = {"CPU": 4.0}, {"CPU": 16.0}, {"CPU": 32.0, "GPU": 4.0}
 def test_workers_get_equal_parts_of_the_smallest_node(
     devices: tuple[str, ...], nodes: list[dict[str, float]], cpus: int, gpus: int, places: int
 ) -> None:
-    from sn37.engine.ray import Room
-
     room = Room.of(devices, nodes)
     assert (room.cpus, room.gpus, sum(room.on(node) for node in nodes)) == (cpus, gpus, places)
 
 
 @pytest.mark.parametrize("devices", [("gpu",), ("cpu", "cuda:0"), ()])
 def test_devices_that_mean_nothing_are_an_error(devices: tuple[str, ...]) -> None:
-    from sn37.engine.ray import Room
-
     with pytest.raises(ConfigError, match="devices"):
         Room.of(devices, [SMALL])
 
