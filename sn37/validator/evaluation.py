@@ -27,7 +27,7 @@ from sn37.methods import METHODS, Row, TokenizerFault, TwoSteps
 from sn37.sample import Sample, from_record, to_record
 from sn37.validator.control import control_run, fault_of
 
-__all__ = ["evaluate", "evaluate_all", "payload_of", "preloaded", "tokenize"]
+__all__ = ["engine_of", "evaluate", "evaluate_all", "payload_of", "preloaded", "tokenize"]
 
 FUNCTION = "sn37.validator.evaluation:evaluate"
 Report = Callable[[dict[str, Any]], None]
@@ -91,7 +91,7 @@ def evaluate(payload: Mapping[str, Any], report: Report | None = None) -> dict[s
     tokenizer, model = _load(payload, constraints, device, dtype)
     load_s = time.perf_counter() - began
     name = str(payload.get("engine", "fast"))
-    engine = _engine(name, model, constraints, payload.get("evaluation", {}))
+    engine = engine_of(name, model, constraints, payload.get("evaluation", {}))
     known = json.loads(Path(payload["rows"]).read_text()) if payload.get("rows") else {}
     with _owned(payload):
         tasks = {
@@ -179,7 +179,8 @@ def _competition_tokenizer(folder: Path) -> Any:
         raise EvaluatorFault(f"the competition's tokenizer cannot be loaded: {error}") from error
 
 
-def _engine(name: str, model: Any, constraints: Constraints, settings: Mapping[str, Any]) -> Any:
+def engine_of(name: str, model: Any, constraints: Constraints, settings: Mapping[str, Any]) -> Any:
+    """The engine called `name` over a loaded model. settings: the competition's `Evaluation`, as data."""
     if name == "reference":
         from sn37.engine.reference import ReferenceEngine
 
