@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sn37.commands.demo import Competitions
 from sn37.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ __all__ = ["app"]
 
 app = typer.Typer(
     name="devnet",
-    help="A whole subnet on this machine: an embedded chain and hub, two validators, seven miners.",
+    help="A whole subnet on this machine: an embedded chain and hub, validators, miners.",
     no_args_is_help=True,
 )
 
@@ -35,16 +36,23 @@ def up(
     block_time: float | None = typer.Option(
         None, min=0, metavar="SECONDS", help="Let a block pass in so many seconds; 0: only by `advance`."
     ),
+    competitions: Annotated[
+        Competitions | None,
+        typer.Option(help="Of a world that is built: the devnet's own competition, or all, as in `sn37 demo`."),
+    ] = None,
 ) -> None:
     """Start the world, building it where there is none (half a minute); run it again after any stop."""
     from sn37.devnet.world import World
 
     console = _console()
     if World.exists(root):
+        with _look(root) as there:
+            if competitions not in (None, there.KIND):
+                raise ConfigError(f"the world in {root} was built for {there.KIND}, not {competitions}; choose another")
         world = World.open(root, port=port)
         console.print(f"the world in {root} is up again")
     else:
-        world = _build(console, root, port)
+        world = _build(console, root, port, competitions or Competitions.ONE)
     try:
         if block_time is not None:
             world.chain.set_block_time(block_time or None)
@@ -53,8 +61,9 @@ def up(
             f"  hub      {world.endpoint}\n  network  {world.network}\n  netuid   {world.netuid}", soft_wrap=True
         )
         console.print("a validator's epoch, from any terminal (let blocks pass before the next one):")
+        needed = "".join(f"{name}={value} " for name, value in world.environment.items())
         for pipeline in pipelines:
-            console.print(f"  sn37 run {pipeline}", soft_wrap=True)
+            console.print(f"  {needed}sn37 run {pipeline}", soft_wrap=True)
     finally:
         world.close()
 
@@ -103,8 +112,8 @@ def _console() -> Console:
     return Console(highlight=False)
 
 
-def _build(console: Console, root: Path, port: int) -> World:
-    from sn37.devnet.world import World
+def _build(console: Console, root: Path, port: int, competitions: Competitions) -> World:
+    from sn37.devnet.world import world_of
 
     with console.status("building a world") as showing:
 
@@ -112,7 +121,7 @@ def _build(console: Console, root: Path, port: int) -> World:
             console.print(f"  {text}")
             showing.update(text)
 
-        return World.create(root, port=port, tell=tell)
+        return world_of(competitions).create(root, port=port, tell=tell)
 
 
 @contextmanager

@@ -54,11 +54,11 @@ class Training:
 
 TRAININGS = {
     "chat": Training("SN9_MODEL", (15, 45)),
-    "reader": Training("B7_MULTI_CHOICE", (40,), without=("SYNTHETIC_MMLU",)),
-    "scholar": Training("B7_MULTI_CHOICE", (100,)),
-    "speller": Training("INSTRUCT_8B", (60,), vocabulary=512),
+    "reader": Training("B7_MULTI_CHOICE", (80,), without=("SYNTHETIC_MMLU",)),
+    "scholar": Training("B7_MULTI_CHOICE", (120,)),
+    "speller": Training("INSTRUCT_8B", (80,), vocabulary=512),
     "thinker": Training("DISTILLED_REASONING_3B", (10, 40)),
-    "expert": Training("GENERAL_KNOWLEDGE", (40,)),
+    "expert": Training("GENERAL_KNOWLEDGE", (80,)),
     "beginner": Training("GENERAL_KNOWLEDGE", (25,), vocabulary=512),
     "clerk": Training("STEP_BY_STEP", (10, 40)),
 }
@@ -66,14 +66,14 @@ TRAININGS = {
 MINERS = (
     ("miner-1", "SN9_MODEL", "chat", 15),
     ("miner-2", "SN9_MODEL", "chat", 45),
-    ("miner-3", "B7_MULTI_CHOICE", "reader", 40),
-    ("miner-4", "B7_MULTI_CHOICE", "scholar", 100),
-    ("miner-5", "INSTRUCT_8B", "speller", 60),
-    ("miner-6", "INSTRUCT_8B", "scholar", 100),
+    ("miner-3", "B7_MULTI_CHOICE", "reader", 80),
+    ("miner-4", "B7_MULTI_CHOICE", "scholar", 120),
+    ("miner-5", "INSTRUCT_8B", "speller", 80),
+    ("miner-6", "INSTRUCT_8B", "reader", 80),
     ("miner-7", "DISTILLED_REASONING_3B", "thinker", 40),
     ("miner-8", "DISTILLED_REASONING_3B", "thinker", 10),
     ("miner-9", "GENERAL_KNOWLEDGE", "beginner", 25),
-    ("miner-10", "GENERAL_KNOWLEDGE", "expert", 40),
+    ("miner-10", "GENERAL_KNOWLEDGE", "expert", 80),
     ("miner-11", "STEP_BY_STEP", "clerk", 10),
     ("miner-12", "STEP_BY_STEP", "clerk", 40),
 )

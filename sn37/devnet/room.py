@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sn37.devnet.hub_process import HubProcess
+from sn37.devnet.wandb_process import WandbProcess
 from sn37.errors import ConfigError
 
 __all__ = ["room_in"]
@@ -31,6 +32,7 @@ def room_in(root: Path) -> Iterator[None]:
         if (root / "world.json").is_file():
             raise ConfigError(f"there is a world in {root} already; open it, or choose another folder")
         HubProcess(root / "hub", root / "chain.sqlite").stop()
+        WandbProcess(root / "wandb", root / "wallets", root / "chain.sqlite").stop()
         for left in root.iterdir():
             if left.is_dir():
                 shutil.rmtree(left)
