@@ -22,7 +22,7 @@ from sn37.submission import file_digest
 from sn37.validator import contenders
 from sn37.validator.contenders import Pick
 from sn37.validator.recall import competition_of, picks_of
-from sn37.validator.records import Epoch, Records, average_of
+from sn37.validator.records import Epoch, Records, average_of, write_bytes
 from sn37.validator.settings import Settings
 from sn37.validator.stages import kept_fault
 
@@ -119,13 +119,26 @@ def _digest_of(task: str) -> str | None:
     return file_digest(Path(task)) if task.endswith(".py") else None
 
 
-def schedule_of(settings: Settings, hub: Hub) -> Schedule:
-    """The public schedule with the validator's own funding in place of its split; its own tasks are loaded first."""
+def schedule_of(settings: Settings, hub: Hub, keep: Path | None = None) -> Schedule:
+    """The public schedule with the validator's own funding in place of its split; its own tasks are loaded first.
+
+    keep: a folder for competitions read from the hub, which are then asked for once: their owners cannot take
+    them away from who funds them.
+    """
     from sn37.competitions import funded_schedule, load_tasks, read_schedule
+
+    def read_file(repo: str, commit: str, name: str, max_bytes: int) -> bytes:
+        kept = None if keep is None else keep / f"{repo.replace('/', '--')}@{commit}" / name
+        if kept is not None and kept.is_file():
+            return kept.read_bytes()
+        data = hub.read_file(repo, commit, name, max_bytes)
+        if kept is not None:
+            write_bytes(kept, data)
+        return data
 
     load_tasks(settings.tasks)
     own = None if settings.schedule is None else read_schedule(settings.schedule)
-    return funded_schedule(settings.funding, Path.cwd(), hub.read_file, own)
+    return funded_schedule(settings.funding, Path.cwd(), read_file, own)
 
 
 def plan(settings: Settings, subnet: Subnet, hub: Hub) -> Plan:
@@ -133,7 +146,7 @@ def plan(settings: Settings, subnet: Subnet, hub: Hub) -> Plan:
 
     An epoch planned before is taken up as it was planned. Raises ChainFault, ConfigError, HubFault.
     """
-    schedule = schedule_of(settings, hub)
+    schedule = schedule_of(settings, hub, settings.root / "cache" / "competitions")
     sync_block = _sync_block(settings, subnet.head())
     shares = schedule.at(sync_block)
     competition = _choose(settings, shares, sync_block)

@@ -29,19 +29,24 @@ from typing import Any
 from sn37 import incentive
 from sn37.errors import EvaluatorFault
 
-__all__ = ["Epoch", "Records", "average_of", "read_json", "write_json", "write_text"]
+__all__ = ["Epoch", "Records", "average_of", "read_json", "write_bytes", "write_json", "write_text"]
 
 _WORK = ".work"
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file aside and rename it into place."""
+    """Write a file aside and rename it into place. Raises EvaluatorFault where the disk takes no more."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """`write_text` for bytes."""
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     with _disk_faults(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with _disk_faults(path), aside.open("w", encoding="utf-8") as file:
-            file.write(text)
+        with _disk_faults(path), aside.open("wb") as file:
+            file.write(data)
             file.flush()
             os.fsync(file.fileno())
             aside.replace(path)
