@@ -103,10 +103,10 @@ def _settings(folder: Path) -> dict[str, object]:
 
 
 def _plain(value: object) -> object:
-    """A special token's text, where it is written out as an object of text and options."""
+    """A special token's text, where it is written out as an object of text and options; so in a list of them."""
     if isinstance(value, dict) and isinstance(value.get("content"), str):
         return value["content"]
-    return value
+    return [_plain(item) for item in value] if isinstance(value, list) else value
 
 
 def _read(path: Path) -> str | None:

@@ -58,6 +58,15 @@ def test_neighbours_and_order_never_matter(model_of: Callable[[str], Any], kind:
     assert fewer == pytest.approx(together[::3], rel=1e-5)
 
 
+def test_in_bfloat16_the_plan_is_canonical(build_model: Callable[..., Any]) -> None:
+    """Other shapes move the last digits; the order in which rows are asked for does not make other shapes."""
+    model = build_model("llama").to(torch.bfloat16)
+    rows = some_rows(2)
+    order = random.Random(3).sample(range(len(rows)), len(rows))
+    shuffled = batched(model, [rows[i] for i in order], 300)
+    assert [shuffled[order.index(i)] for i in range(len(rows))] == batched(model, rows, 300)
+
+
 @pytest.mark.parametrize("changes", [{"rope_type": "dynamic", "factor": 4.0}, {"rope_type": "linear", "factor": 4.0}])
 def test_positions_that_follow_the_length_are_those_of_the_row_alone(
     build_model: Callable[..., Any], changes: dict[str, Any]
@@ -215,6 +224,30 @@ def test_a_plan_is_the_same_in_any_process(fresh: Callable[[str], str]) -> None:
         "print([(p.rows, p.length) for p in packs(rows, 100)])"
     )
     assert fresh(code).startswith("[((35,), 38)")
+
+
+SCARCE = """
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+from sn37.engine import confinement
+from sn37.engine.fast import FastEngine
+from sn37.engine.interface import GenerateRow, LossRow
+torch.manual_seed(0)
+shape = dict(vocab_size=1_000, hidden_size=128, intermediate_size=2_048, num_hidden_layers=2, num_attention_heads=4)
+model = LlamaForCausalLM(LlamaConfig(**shape)).eval()
+prompts = [tuple((i * 7 + j * 13) % 1_000 for j in range(100)) for i in range(200)]
+losses, replies = [LossRow(p, 50) for p in prompts], [GenerateRow(p, 4) for p in prompts]
+plenty, scarce = FastEngine(model, 200, 1_000), FastEngine(model, 200, 1 << 20)
+expected = plenty.losses(losses[:20]), plenty.generate(replies[:20])
+confinement.limit_memory(60 << 20)
+found, said = scarce.losses(losses)[:20], scarce.generate(replies)[:20]
+assert scarce.budget.halvings > 3, scarce.budget
+assert max(abs(a - b) / b for a, b in zip(found, expected[0])) < 1e-5 and said == expected[1]
+"""
+
+
+def test_a_process_that_really_runs_out_of_memory_goes_on_with_less() -> None:
+    subprocess.run([sys.executable, "-c", SCARCE], check=True)
 
 
 LONG = """
