@@ -97,6 +97,7 @@ class ForkServer:
         self.modules = tuple(modules)
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
+        self._control: socket.socket  # there is one while there is a process
         self._home = tempfile.TemporaryDirectory(prefix="sn37-", ignore_cleanup_errors=True)
 
     def __enter__(self) -> ForkServer:
