@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sn37.devnet.datasets import Dataset, codeforces_cots, fineweb, macrobench, synthetic_1_sft
-from sn37.devnet.hub import Fault
+from sn37.clock import generator
+from sn37.devnet.datasets import Dataset, codeforces_cots, fineweb, macrobench, public_datasets, synthetic_1_sft
+from sn37.devnet.hub import Fault, HubServer
 from sn37.errors import DataFault
+from sn37.hub import Hub, PinnedDatasets
 from sn37.sample import ChoiceSample, ReferenceSample, TextSample, digest
 from sn37.sources import SOURCES, Context
 from sn37.sources.synthetic_1_sft import SYSTEM_PROMPT, answer_end, exchange
@@ -50,8 +53,11 @@ def test_the_same_seed_gives_the_same_samples_another_seed_others(name: str, mak
     assert first == again != other
 
 
-def test_fresh_processes_draw_the_same(fresh: Callable[[str], str], datasets: Any, tmp_path: Path) -> None:
-    """Each interpreter has its own hash seed and its own empty cache."""
+@pytest.mark.parametrize("ill", [False, True], ids=["calm", "requests fail in between"])
+def test_fresh_processes_draw_the_same(
+    ill: bool, fresh: Callable[[str], str], make_context: Make, datasets: Any, tmp_path: Path
+) -> None:
+    """Each interpreter has its own hash seed and its own empty cache; it draws what this one draws."""
     code = f"""
 import json, tempfile
 from datetime import datetime
@@ -69,9 +75,18 @@ for name, args in json.loads({json.dumps(json.dumps(ARGS))}).items():
     context = Context(generator(7, name), as_of, reader, None, lambda netuid, stake: trusted, None)
     print(name, digest(SOURCES[name](context, **args)))
 """
-    printed = dict(line.split() for line in fresh(code).splitlines())
-    assert set(printed) == set(ARGS)
-    assert len(set(printed.values())) == len(ARGS)
+    # in bursts, each shorter than the client's patience, so that more than the first process meets them
+    for burst in range(3 * ill):
+        for fault in FAULTS:
+            between = 12 if "resolve" in fault.where else 4
+            datasets.server.faults.add(replace(fault, skip=fault.skip + between * burst))
+    try:
+        printed = dict(line.split() for line in fresh(code).splitlines())
+        assert datasets.server.faults.left == 0
+    finally:
+        datasets.server.faults.clear()
+    here = {name: replace(make_context(datasets=datasets.reader()), generator=generator(7, name)) for name in ARGS}
+    assert printed == {name: digest(SOURCES[name](here[name], **args)) for name, args in ARGS.items()}
 
 
 def _trusted() -> list[str]:
@@ -99,6 +114,40 @@ def test_requests_that_fail_in_between_change_nothing(name: str, make_context: M
     finally:
         datasets.server.faults.clear()
     assert disturbed == undisturbed
+
+
+LATER: dict[str, Callable[[], Dataset]] = {
+    "macrobench": lambda: macrobench(_trusted(), AS_OF + timedelta(days=3), rows=90),
+    "fineweb": lambda: fineweb(rows=800),
+    "synthetic_1_sft": lambda: synthetic_1_sft(900),
+    "codeforces_cots": lambda: codeforces_cots(700),
+    "if_eval": lambda: macrobench(_trusted(), AS_OF + timedelta(days=3), rows=90),
+    "hub_dataset": lambda: synthetic_1_sft(900),
+}
+"""What the owner of each source's dataset pushes after the sync block."""
+
+
+@pytest.mark.parametrize("name", ARGS)
+def test_what_is_pushed_later_changes_no_source(name: str, make_context: Make, tmp_path: Path) -> None:
+    """On a hub of its own, for what is pushed stays."""
+    now = AS_OF - timedelta(days=1)
+    trusted = _trusted()
+    old = {d.repo: d for d in public_datasets(trusted, AS_OF)}
+
+    def drawn(server: HubServer, as_of: datetime, folder: str) -> str:
+        hub = Hub(server.endpoint, cache=tmp_path / folder / "models")
+        reader = PinnedDatasets(hub, as_of, tmp_path / folder / "pages")
+        return digest(SOURCES[name](make_context(datasets=reader, as_of=as_of), **ARGS[name]))
+
+    with HubServer(tmp_path / "hub", clock=lambda: now) as server:
+        new = LATER[name]()
+        token = server.token_of(new.repo.split("/")[0])
+        old[new.repo].publish(server.endpoint, token)
+        before = drawn(server, AS_OF, "before")
+        now = AS_OF + timedelta(seconds=1)
+        new.publish(server.endpoint, token)
+        assert drawn(server, AS_OF, "after") == before
+        assert drawn(server, AS_OF + timedelta(seconds=2), "later") != before
 
 
 def test_what_is_pushed_after_the_sync_block_changes_nothing(make_context: Make, datasets: Any) -> None:
