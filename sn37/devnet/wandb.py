@@ -77,7 +77,8 @@ class WandbServer:
     """Serves `runs` on a thread of this process. port: 0 for any free one; logs: gives more runs, as they stand
     at the moment of each request.
 
-    failures: how many of the next requests are answered with status 503; requests: how many came.
+    failures: how many of the next requests fail; failure_status: with what, 0 for a connection that is cut;
+    requests: how many came.
     """
 
     def __init__(
@@ -86,6 +87,7 @@ class WandbServer:
         self.runs = list(runs)
         self._logs = logs
         self.failures = 0
+        self.failure_status = 503
         self.requests = 0
         self._socket = socket.create_server((_HOST, port))
         app = Starlette(routes=[Route("/graphql", self._answer, methods=["POST"])])
@@ -119,7 +121,10 @@ class WandbServer:
         self.requests += 1
         if self.failures > 0:
             self.failures -= 1
-            return JSONResponse({"errors": [{"message": "service unavailable"}]}, 503)
+            if not self.failure_status:
+                # less than was promised: the connection ends in the middle of the answer
+                return Response(b'{"data": ', headers={"content-length": "1000"}, media_type="application/json")
+            return JSONResponse({"errors": [{"message": "service unavailable"}]}, self.failure_status)
         return JSONResponse({"data": self._data(body["query"], body.get("variables") or {})})
 
     def _data(self, query: str, variables: Mapping[str, Any]) -> dict[str, Any]:

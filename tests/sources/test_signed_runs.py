@@ -88,12 +88,14 @@ def test_a_later_reader_of_longer_runs_draws_the_same(
         assert digest(SOURCES[name](make_context(runs=reader))) == digest(now)
 
 
+@pytest.mark.parametrize("status", [429, 500, 503, 0], ids=["429", "500", "503", "cut"])
+@pytest.mark.parametrize("name", PROJECTS)
 def test_requests_that_fail_in_between_change_nothing(
-    make_context: Make, read_runs: WandbRuns, wandb_server: WandbServer
+    name: str, status: int, make_context: Make, read_runs: WandbRuns, wandb_server: WandbServer
 ) -> None:
-    undisturbed = digest(SOURCES["prompting"](make_context(runs=read_runs)))
-    wandb_server.failures = 2
-    assert digest(SOURCES["prompting"](make_context(runs=read_runs))) == undisturbed
+    undisturbed = digest(SOURCES[name](make_context(runs=read_runs)))
+    wandb_server.failures, wandb_server.failure_status = 2, status
+    assert digest(SOURCES[name](make_context(runs=read_runs))) == undisturbed
     assert wandb_server.failures == 0
 
 
