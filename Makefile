@@ -15,12 +15,13 @@ FIND_PYTHON = for p in $(PYTHONS); do \
 	"Install one (on Debian and Ubuntu: python3 and python3-venv), or name yours: make PYTHON=/path/to/python3" >&2; \
 	exit 2; fi
 
-.PHONY: help test demo lab lock clean
+.PHONY: help test demo lab bench lock clean
 
 help:
 	@echo "make test    check style and types, then run the tests"
 	@echo "make demo    play a small subnet: two validators, seven miners, three epochs"
 	@echo "make lab     open the notebooks in JupyterLab"
+	@echo "make bench   measure the engine beside the plain loop and lm-evaluation-harness; BENCH_ARGS='--quick'"
 	@echo "make lock    write requirements.lock anew from pyproject.toml"
 	@echo "make clean   remove .venv and everything that was built or cached"
 	@echo "Each makes what it needs first: .venv, from requirements.lock (a minute, from the package index)."
@@ -37,6 +38,11 @@ demo: $(READY)
 
 lab: $(READY)
 	$(BIN)/jupyter lab notebooks
+
+# What takes part besides is an extra; whatever the lock holds stays at its version.
+bench: $(READY)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation -c requirements.lock -e '.[bench]'
+	@$(BIN)/sn37 bench $(BENCH_ARGS)
 
 # The stamp is written last, so an interrupted installation is taken up again.
 $(READY): requirements.lock pyproject.toml

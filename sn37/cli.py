@@ -10,8 +10,8 @@ from typing import Annotated
 import typer
 
 from sn37 import __version__
-from sn37.commands import competitions, demo, devnet, run
-from sn37.errors import ConfigError, Sn37Error
+from sn37.commands import bench, competitions, demo, devnet, run
+from sn37.errors import ChainFault, ConfigError, HubFault, Sn37Error
 
 __all__ = ["app", "main"]
 
@@ -26,6 +26,7 @@ app = typer.Typer(
 app.command("demo")(demo.demo)
 app.command("run")(run.run)
 app.command("init")(run.init)
+app.command("bench")(bench.bench)
 app.add_typer(competitions.app, name="competitions")
 app.add_typer(devnet.app, name="devnet")
 
@@ -54,6 +55,10 @@ def main() -> None:
     """
     try:
         app()
+    except ChainFault as error:
+        _fail(error, f"{error}; try again later, or with another network", 2)
+    except HubFault as error:
+        _fail(error, f"{error}; try again later, or with another hub", 2)
     except Sn37Error as error:
         _fail(error, f"{error}", 2)
     except OSError as error:
@@ -66,7 +71,7 @@ def main() -> None:
 
 def _sentence(error: OSError) -> str:
     where = error.filename or "the working folder"
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return f"no space left on the disk of {where}; free some and run it again"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return f"{where} cannot be used ({error.strerror}); let this user read and write there, or choose another place"
