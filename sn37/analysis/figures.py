@@ -64,7 +64,7 @@ def duel(epoch: Epoch, ax: Axes | None = None) -> Axes:
     ax.set_title(f"who beats whom at sync block {epoch.sync_block}, after epsilon")
     if not inside:
         return _say(ax, "the field is empty")
-    ax.imshow(cells, cmap="Greys", vmin=0, vmax=1.6, aspect="auto")
+    ax.imshow(cells, cmap="Greys", vmin=0, vmax=2.6, aspect="auto")
     for row, i in enumerate(inside):
         for column, j in enumerate(inside):
             text = "" if i == j else ("beats" if j in decision["beats"][i] else "loses")
