@@ -85,7 +85,7 @@ def _run_all(model: PreTrainedModel, replies: list[Reply], budget: Budget, progr
         else:
             return
         # Out of the except block: the error's traceback holds on to everything the rows had in memory.
-        budget.halve(below=sum(left))
+        budget.halve(below=sum(left) or None)
         replies = [reply for reply in replies if not reply.ended]
 
 
