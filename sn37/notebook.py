@@ -104,7 +104,8 @@ def _execute(notebook: Path, values: Mapping[str, Any], executed: Path, time_lim
 
 def disk_fault(error: OSError, path: Path) -> EvaluatorFault:
     """A disk that is full or closed to us, in one sentence."""
-    remedy = "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "let this user write there"
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    remedy = "free some space" if full else "let this user write there"
     return EvaluatorFault(f"cannot write {error.filename or path}: {error.strerror or error}; {remedy}")
 
 
@@ -134,7 +135,7 @@ def check_parameters(notebook: Path, parameters: Mapping[str, Any]) -> None:
         tagged = find_first_tagged_cell_index(papermill.iorw.load_notebook_node(str(notebook)), "parameters") >= 0
         known = set(papermill.inspect_notebook(str(notebook)))
     except Exception as error:  # whatever papermill and nbformat think of a file that is none
-        raise ConfigError(f"{notebook} is no notebook that can be read ({type(error).__name__})") from error
+        raise ConfigError(f"{notebook} is no notebook that can be run: {' '.join(str(error).split())[:200]}") from error
     if not tagged:
         raise ConfigError(f"{notebook} has no cell tagged `parameters`; tag the cell that sets its parameters")
     if RESULT_FILE not in known:

@@ -1,5 +1,6 @@
 """Pipelines: papermill's traps are closed, errors keep their type, success is the result file."""
 
+import fcntl
 import re
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import nbformat
 import pytest
 
 from sn37.errors import ChainFault, ConfigError, DataFault, EvaluatorFault
-from sn37.pipeline import read_pipeline, run_forever, run_notebook, run_once
+from sn37.pipeline import check_parameters, read_pipeline, run_forever, run_notebook, run_once
 
 RESULT = "import json, pathlib\npathlib.Path(result_file).write_text(json.dumps({'summary': f'n is {n}'}))"
 
@@ -132,6 +133,8 @@ def test_the_notebook_and_the_report_join_the_record_the_result_names(tmp_path):
     run = run_once(read_pipeline(pipeline(tmp_path)))
     assert run.report == record / "report.html"
     assert sorted(path.name for path in record.iterdir()) == ["epoch.ipynb", "report.html"]
+    left = [path.name for path in (tmp_path / "out" / "notebooks").iterdir()]
+    assert left == [".p.lock"], "kept once"
 
 
 def test_forever_runs_once_for_each_sync_block_and_goes_on_after_a_fault(tmp_path):
@@ -167,3 +170,112 @@ def test_refresh_runs_again_within_one_sync_block(tmp_path):
     chosen = read_pipeline(pipeline(tmp_path, "refresh_blocks: 5"))
     run_forever(chosen, lambda: next(blocks), lambda b: 0 * b, told.append, sleep=lambda _: None, turns=3)
     assert len(told) == 2
+
+
+def test_a_long_outage_never_ends_the_loop_and_pauses_stay_bounded(tmp_path):
+    notebook(tmp_path / "book.ipynb", RESULT)
+    slept: list[float] = []
+
+    def head():
+        raise ChainFault("no answer")
+
+    chosen = read_pipeline(pipeline(tmp_path, "poll_s: 12"))
+    run_forever(chosen, head, lambda b: b, lambda text: None, sleep=slept.append, turns=1_200)
+    assert slept[:3] == [24, 48, 96]
+    assert set(slept[10:]) == {600.0}
+
+
+def test_forever_outlives_what_the_user_breaks_while_it_works(tmp_path):
+    switch = tmp_path / "broken"
+    cell = f"import pathlib\nfrom sn37.errors import ConfigError\nif pathlib.Path({str(switch)!r}).exists():"
+    notebook(tmp_path / "book.ipynb", f"{cell} raise ConfigError('your file is wrong')", RESULT)
+    told: list[str] = []
+    blocks = iter([1, 2, 3])
+
+    def head():
+        block = next(blocks)
+        switch.touch() if block == 2 else switch.unlink(missing_ok=True)
+        return block
+
+    chosen = read_pipeline(pipeline(tmp_path))
+    run_forever(chosen, head, lambda b: b, told.append, sleep=lambda _: None, turns=3)
+    assert [line.split(":")[0] for line in told] == ["p at 1", "p", "p at 3"]
+    assert "your file is wrong; tried again" in told[1]
+
+
+def test_two_runs_of_one_pipeline_do_not_write_over_each_other(tmp_path):
+    notebook(tmp_path / "book.ipynb", "import time\nopen('started', 'w')\ntime.sleep(n)", RESULT)
+    chosen = read_pipeline(pipeline(tmp_path))
+    folder = tmp_path / "out" / "notebooks"
+    folder.mkdir(parents=True)
+    with (folder / ".p.lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(ConfigError, match="another run of the pipeline p is under way"):
+            run_once(chosen)
+    assert [path.name for path in folder.iterdir()] == [".p.lock"]
+
+
+def test_the_notebook_of_ones_own_folder_is_the_one_that_runs(tmp_path):
+    (tmp_path / "pipelines").mkdir()
+    (tmp_path / "notebooks").mkdir()
+    own = notebook(tmp_path / "notebooks" / "validator_epoch.ipynb", RESULT)
+    file = pipeline(tmp_path / "pipelines", name="validator_epoch.ipynb")
+    assert read_pipeline(file).notebook == own
+    own.unlink()
+    assert read_pipeline(file).notebook.name == "validator_epoch.ipynb", "the shipped one, where there is none"
+
+
+def test_a_file_that_is_no_notebook_is_named(tmp_path):
+    (tmp_path / "book.ipynb").write_text("{}{")
+    with pytest.raises(ConfigError, match=r"book\.ipynb is no notebook that can be run"):
+        run_once(read_pipeline(pipeline(tmp_path)))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_notebook_that_cannot_say_how_it_ended_is_refused(tmp_path):
+    cells = nbformat.read(notebook(tmp_path / "book.ipynb"), 4)
+    cells.cells[0].source = "n = 1"
+    nbformat.write(cells, tmp_path / "book.ipynb")
+    with pytest.raises(ConfigError, match="has no parameter result_file"):
+        run_once(read_pipeline(pipeline(tmp_path)))
+
+
+@pytest.mark.parametrize(("name", "secret"), [("tokenizer", False), ("max_tokens", False), ("hf_token", True)])
+def test_only_what_is_called_like_a_secret_is_taken_for_one(tmp_path, name, secret):
+    book = notebook(tmp_path / "book.ipynb", RESULT)
+    cells = nbformat.read(book, 4)
+    cells.cells[0].source += f"\n{name} = ''"
+    nbformat.write(cells, book)
+    if secret:
+        with pytest.raises(ConfigError, match="looks like a secret"):
+            check_parameters(book, {name: "x"})
+    else:
+        check_parameters(book, {name: "x"})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "expected fields such as"),
+        ("- a\n- b", "expected fields such as"),
+        ("name: p", "notebook is missing"),
+        ("name: P Q\nnotebook: book.ipynb", "name is 'P Q'; expected"),
+        ("name: p\nnotebook: book.ipynb\nrefresh_blocks: 1.5", "refresh_blocks is 1.5; expected a valid integer"),
+        ("name: p\nnotebook: book.ipynb\ncadence: true", "cadence is True; expected `sync` or a number of blocks"),
+        ("name: p\nnotebook: book.ipynb\ntime: 3", "unknown field time; the known fields are name, notebook, cadence"),
+    ],
+)
+def test_what_is_wrong_with_a_pipeline_is_one_sentence(tmp_path, text, message):
+    file = tmp_path / "p.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        read_pipeline(file)
+    assert message in str(caught.value)
+    assert str(file) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_pipeline_that_is_no_text_is_named(tmp_path):
+    file = tmp_path / "p.yaml"
+    file.write_bytes(b"\xff\xfe\x00name")
+    with pytest.raises(ConfigError, match=r"p\.yaml is no valid YAML"):
+        read_pipeline(file)

@@ -60,7 +60,8 @@ def _disk_faults(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        remedy = "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "let this user write there"
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        remedy = "free some space" if full else "let this user write there"
         raise EvaluatorFault(f"cannot write {path}: {error.strerror}; {remedy}, or choose another root") from error
 
 
