@@ -75,7 +75,8 @@ def _choose(name: str, given: Sequence[str], choices: Sequence[str]) -> None:
 class Measurement:
     """One contestant on one work in one dtype. Losses are in nats per token; memory is above the loaded model.
 
-    seconds: of each round; operations: needed for the work, whoever does it; machine: operations per second of a large
+    seconds: of each round; cpu_s: the processor's own, without those it gave to others; operations: needed for the
+    work, whoever does it; machine: operations per second of a large
     matrix product; difference: of its results from the plain loop's: the largest of losses, or how many replies are
     others; error_nats: the largest of a loss, against float64; wrong: share of wrong answers; failed: why there are
     no figures.
@@ -86,6 +87,7 @@ class Measurement:
     dtype: str
     samples: int
     seconds: list[float] = field(default_factory=list)
+    cpu_s: list[float] = field(default_factory=list)
     tokens: int = 0
     peak_bytes: int = 0
     operations: float = 0.0
@@ -186,6 +188,7 @@ def _measure_one(
 
 def _take(measured: Measurement, answer: Mapping[str, Any]) -> None:
     measured.seconds.append(answer["seconds"])
+    measured.cpu_s.append(answer["cpu_s"])
     measured.peak_bytes = max(measured.peak_bytes, answer["peak_bytes"])
     measured.results, measured.new_tokens = answer["results"], answer["new_tokens"]
 

@@ -76,6 +76,9 @@ def _run(plan: Plan, out: Path, *, epoch: bool) -> None:
     from sn37.bench.report import epoch_lines, write
 
     console = Console(highlight=False, markup=False, soft_wrap=True)
+    load, cores = os.getloadavg()[0], len(os.sched_getaffinity(0))
+    if load > cores / 2:
+        console.print(f"this machine is busy (load {load:.1f} on {cores} cores): the seconds will say little")
     with tempfile.TemporaryDirectory(prefix="sn37-bench-") as folder:
         found = measure(plan, Path(folder), console.print)
         epochs = measure_epochs(plan, Path(folder), console.print) if epoch else []

@@ -130,7 +130,9 @@ def _workers(plan: Plan, given: Executor | None) -> Iterator[tuple[Executor, Lim
     from sn37.validator.evaluation import preloaded
 
     devices = _devices(plan.settings)
-    limits = Limits(plan.competition.evaluation.time_limit_s, int(_memory_bytes() * MEMORY_SHARE / len(devices)))
+    # The nodes of a cluster share out memory of their own.
+    memory = int(_memory_bytes() * MEMORY_SHARE / len(devices)) if plan.settings.executor == "local" else None
+    limits = Limits(plan.competition.evaluation.time_limit_s, memory)
     if given is not None:
         yield given, limits
         return
@@ -142,7 +144,12 @@ def _workers(plan: Plan, given: Executor | None) -> Iterator[tuple[Executor, Lim
 
 
 def _devices(settings: Settings) -> tuple[str, ...]:
-    """One entry per worker: every GPU there is, or the CPU workers asked for (one, sharing all cores)."""
+    """One entry per worker: every GPU there is, or the CPU workers asked for (one, sharing all cores).
+
+    Of a cluster only the kind is known here; where no number of workers is set, it has as many as there is room for.
+    """
+    if settings.executor != "local":
+        return (settings.device,) * settings.workers or (f"{settings.device}:*",)
     gpus = sorted(Path("/proc/driver/nvidia/gpus").glob("*"))
     if settings.device == "cuda" or (settings.device == "auto" and gpus):
         count = settings.workers or max(len(gpus), 1)
