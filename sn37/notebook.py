@@ -90,6 +90,8 @@ def _execute(notebook: Path, values: Mapping[str, Any], executed: Path, time_lim
             progress_bar=False,
             autosave_cell_every=1,
             execution_timeout=time_limit_s,
+            # A kernel that is stopped after an error must not write a second complaint to our standard error.
+            extra_arguments=["--IPKernelApp.log_level=50"],
             cwd=str(Path.cwd()),
             config=_ipc(),
         )

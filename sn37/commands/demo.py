@@ -87,10 +87,20 @@ def _fresh(root: Path) -> Path:
     if root.exists() and any(root.iterdir()):
         if not (root / MARK).exists():
             raise ConfigError(f"{root} is not empty and no earlier demo; choose another folder with --root")
+        _stop_servers(root / "world")
         shutil.rmtree(root)
     root.mkdir(parents=True, exist_ok=True)
     (root / MARK).touch()
     return root
+
+
+def _stop_servers(world: Path) -> None:
+    """End what a killed demo left running, while its folder still says which processes these are."""
+    from sn37.devnet.hub_process import HubProcess
+    from sn37.devnet.wandb_process import WandbProcess
+
+    HubProcess(world / "hub", world / "chain.sqlite").stop()
+    WandbProcess(world / "wandb", world / "wallets", world / "chain.sqlite").stop()
 
 
 @contextmanager
@@ -176,12 +186,13 @@ def show_leaderboard(console: Console, world: World, epoch: Epoch, competition: 
     names = {miner.hotkey: miner.name for miner in world.miners}
     for entry in epoch.decision["scores"]:
         if entry["fault"] is not None:
-            console.print(
-                f"  rejected: uid {entry['uid']} {names.get(entry['hotkey'], '?')}: {entry['fault']['reason']}"
-            )
+            told = f"  rejected: uid {entry['uid']} {names.get(entry['hotkey'], '?')}: {entry['fault']['reason']}"
+            # A reason may quote what a miner wrote, brackets included.
+            console.print(told, markup=False)
     for entry in epoch.manifest["submissions"]:
         if not entry["evaluate"]:
-            console.print(f"  not evaluated: uid {entry['uid']} {names.get(entry['hotkey'], '?')}: {entry['why']}")
+            told = f"  not evaluated: uid {entry['uid']} {names.get(entry['hotkey'], '?')}: {entry['why']}"
+            console.print(told, markup=False)
 
 
 def _row(world: World, epoch: Epoch, entry: Mapping[str, Any], tasks: list[str]) -> list[str]:
