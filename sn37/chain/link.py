@@ -140,6 +140,7 @@ class _Session:
         self._make = Client
         self._network, self._open_substrate = network, open_substrate
         self._client: Client | None = None
+        self._open, self._gate = True, threading.Lock()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=_run, args=(self._loop,), name="sn37-chain", daemon=True)
         self._thread.start()
@@ -149,12 +150,11 @@ class _Session:
         async def answer() -> T:
             return await asyncio.wait_for(self._ask(ask), timeout_s)
 
-        answering = answer()
-        try:
-            future = asyncio.run_coroutine_threadsafe(answering, self._loop)
-        except RuntimeError:  # another thread's failure has just closed the loop
-            answering.close()
-            raise
+        # What is handed to a loop that has been told to stop would never begin.
+        with self._gate:
+            if not self._open:
+                raise ConnectionError("another thread's failure has just closed the connection")
+            future = asyncio.run_coroutine_threadsafe(answer(), self._loop)
         try:
             # A loop blocked by a substrate cannot time out by itself.
             return future.result(timeout_s + _CLOSE_TIMEOUT_S)
@@ -176,12 +176,18 @@ class _Session:
         return self._make("local", substrate=substrate)
 
     def stop(self) -> None:
-        client, self._client = self._client, None
-        if client is not None and not self._loop.is_closed():
-            future = asyncio.run_coroutine_threadsafe(client.close(), self._loop)
-            with contextlib.suppress(Exception):
-                future.result(_CLOSE_TIMEOUT_S)
+        with self._gate:
+            if not self._open:
+                return
+            self._open = False
+            closing = asyncio.run_coroutine_threadsafe(self._close(), self._loop)
+        with contextlib.suppress(Exception):
+            closing.result(_CLOSE_TIMEOUT_S)
         self._finalizer()
+
+    async def _close(self) -> None:
+        if self._client is not None:
+            await self._client.close()
 
 
 def _run(loop: asyncio.AbstractEventLoop) -> None:
