@@ -11,7 +11,7 @@ import typer
 
 from sn37 import __version__
 from sn37.commands import bench, competitions, demo, devnet, run
-from sn37.errors import ChainFault, ConfigError, HubFault, Sn37Error
+from sn37.errors import ChainFault, ConfigError, HubFault, Sn37Error, disk_fault, is_full
 
 __all__ = ["app", "main"]
 
@@ -71,8 +71,8 @@ def main() -> None:
 
 def _sentence(error: OSError) -> str:
     where = error.filename or "the working folder"
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return f"no space left on the disk of {where}; free some and run it again"
+    if is_full(error):
+        return f"{disk_fault(error, where)} and run it again"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return f"{where} cannot be used ({error.strerror}); let this user read and write there, or choose another place"
     return f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}; correct the path and try again"

@@ -165,11 +165,12 @@ class Constraints:
 class Evaluation:
     """How a competition's models are run; part of the competition, so that all validators do the same.
 
-    batch_tokens: padded tokens of one batch (the batch plan is made from it and the samples alone);
+    batch_tokens: padded tokens that generation works on at once, and eight times those of a batch of losses (all
+    batches are planned from it and the samples alone);
     time_limit_s: seconds after which one model's evaluation is killed.
     """
 
-    batch_tokens: int = 16_384
+    batch_tokens: int = 32_768
     time_limit_s: int = 3_600
 
     def __post_init__(self) -> None:

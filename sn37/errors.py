@@ -14,6 +14,10 @@ other fault the old weights stand and the epoch is tried again.
 
 from __future__ import annotations
 
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import ClassVar, Literal
 
 Owner = Literal["user", "model", "data", "evaluator", "chain"]
@@ -27,7 +31,13 @@ __all__ = [
     "ModelFault",
     "Owner",
     "Sn37Error",
+    "disk_fault",
+    "disk_faults",
+    "is_full",
 ]
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_CLOSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
 
 
 class Sn37Error(Exception):
@@ -68,3 +78,25 @@ class ChainFault(Sn37Error, ConnectionError):
     """The chain did not answer in time, or refused what was sent to it."""
 
     owner = "chain"
+
+
+def is_full(error: OSError) -> bool:
+    """Whether the disk takes no more."""
+    return error.errno in _FULL
+
+
+def disk_fault(error: OSError, path: Path | str) -> EvaluatorFault:
+    """What a disk that is full, gone or closed to us says while we write at `path`, in one sentence."""
+    remedy = "free some space" if is_full(error) else "let this user write there"
+    return EvaluatorFault(f"cannot write {error.filename or path}: {error.strerror or error}; {remedy}")
+
+
+@contextmanager
+def disk_faults(path: Path) -> Iterator[None]:
+    """Turn what a disk refuses into the evaluator's fault; errors of the network are the same type and go through."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (*_FULL, *_CLOSED):
+            raise disk_fault(error, path) from error
+        raise

@@ -7,7 +7,6 @@ What it does not protect against: a notebook that lies about its result.
 
 from __future__ import annotations
 
-import errno
 import json
 import math
 import os
@@ -19,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from sn37 import errors
-from sn37.errors import ConfigError, EvaluatorFault, Sn37Error
+from sn37.errors import ConfigError, EvaluatorFault, Sn37Error, disk_fault
 from sn37.files import shipped
 
-__all__ = ["RESULT_FILE", "Run", "check_parameters", "disk_fault", "run_notebook", "to_html"]
+__all__ = ["RESULT_FILE", "Run", "check_parameters", "run_notebook", "to_html"]
 
 RESULT_FILE = "result_file"
 """The parameter that says where a notebook writes, last, how it ended."""
@@ -102,13 +101,6 @@ def _execute(notebook: Path, values: Mapping[str, Any], executed: Path, time_lim
     except Exception as error:  # a dead kernel, a time limit: each client has types of its own
         return EvaluatorFault(f"{notebook.name} stopped: {type(error).__name__}: {error}; see {executed}")
     return None
-
-
-def disk_fault(error: OSError, path: Path) -> EvaluatorFault:
-    """A disk that is full or closed to us, in one sentence."""
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    remedy = "free some space" if full else "let this user write there"
-    return EvaluatorFault(f"cannot write {error.filename or path}: {error.strerror or error}; {remedy}")
 
 
 def _ipc() -> Any:

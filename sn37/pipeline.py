@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from sn37.errors import ConfigError, Sn37Error
+from sn37.errors import ConfigError, Sn37Error, disk_fault
 from sn37.files import shipped
-from sn37.notebook import Run, check_parameters, disk_fault, run_notebook
+from sn37.notebook import Run, check_parameters, run_notebook
 
 __all__ = ["Pipeline", "Run", "check_parameters", "read_pipeline", "run_forever", "run_notebook", "run_once"]
 

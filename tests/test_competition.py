@@ -187,7 +187,7 @@ def test_the_digest_is_the_sha256_of_the_canonical_json(fresh):
             "norm_hard": 1000.0,
         },
         "epsilon": {"kind": "linear_decay", "start": 0.05, "end": 0.01, "decay_blocks": 100},
-        "evaluation": {"batch_tokens": 16384, "time_limit_s": 3600},
+        "evaluation": {"batch_tokens": 32768, "time_limit_s": 3600},
         "tasks": [
             {
                 "name": "SORTING",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -58,7 +57,6 @@ def found(world: World, port: int, tell: Tell) -> None:
     tell(f"training a model for {most} steps")
     for folder in training.train_models(world.competition, tables, tokenizer, place.models):
         tell(f"saved it after {folder.name.partition('-')[0]} of {most} steps")
-    shutil.copytree(place.models[min(place.models)], world.control)
     for miner in world.miners:
         if miner.role == "late":
             world.chain.advance_to(_first_epoch(world) - _LATE_BLOCKS)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -97,7 +96,6 @@ def found(world: Everything, port: int, tell: Tell) -> None:
     competitions = {share.competition.name: share.competition for share in world.shares()}
     tell(f"training the miners' models in {len(TRAININGS)} runs")
     _train(world, competitions, material, tokenizers)
-    shutil.copytree(_model(world, *MINERS[0][2:]), world.control)
     for miner, (_, name, run, steps) in zip(world.miners, MINERS, strict=True):
         tell(f"{miner.name} publishes and commits to {name}")
         with world.subnet(miner.name) as subnet:

@@ -8,7 +8,7 @@ it after a stop, a kill or a reboot. Nobody in it validates: that is for whoever
     hub/              what is published; the tokens of its users, for their owner's eyes only
     wallets/          keys without a password: worthless outside this world
     competition.toml  the competition
-    models/ control/  what the miners trained; a known-good model
+    models/ control/  what the miners trained; the validators' known-good models
 """
 
 from __future__ import annotations
@@ -163,11 +163,6 @@ class World:
         """The folder of the wallets; every participant's is called by its name, its hotkey `default`."""
         return self.root / "wallets"
 
-    @property
-    def control(self) -> Path:
-        """A known-good model of the competition."""
-        return self.root / "control"
-
     def subnet(self, name: str | None = None) -> Subnet:
         """The subnet through the SDK, with a participant's wallet where one is named."""
         from sn37.chain import Subnet, open_wallet
@@ -226,7 +221,7 @@ class World:
             "hotkey": HOTKEY,
             "wallet_path": str(self.wallets),
             "funding": {str(self.root / "competition.toml"): 1.0},
-            "control": str(self.control),
+            "control": str(self.root / "control"),
             "device": "cpu",
             "wandb": "offline",
         }

@@ -7,6 +7,7 @@ them itself, whose positions change with the length of the text. Knows nothing o
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +20,10 @@ from sn37.engine.rotary import forget_length
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["Decoder", "Uncached"]
+__all__ = ["Decoder", "Uncached", "words_by_rows"]
 
+_FEW_ROWS = 8
+_WORDS = 4_096
 _WINDOWED = frozenset(("mistral", "phi3"))
 _PLAIN = frozenset(("bart", "falcon", "gemma", "gpt_neox", "llama", "phi"))
 
@@ -42,7 +45,10 @@ class Decoder:
 
     def __enter__(self) -> Decoder:
         model: Any = self.model
-        self.hooks.append(model.get_output_embeddings().register_forward_pre_hook(self._keep_last))
+        head = model.get_output_embeddings()
+        self.hooks.append(head.register_forward_pre_hook(self._keep_last))
+        if head.weight.device.type == "cpu" and head.weight.dtype == torch.float32:
+            head.forward = partial(words_by_rows, head)
         if self.kind == "bart":
             self.hooks.append(model.model.decoder.embed_positions.register_forward_hook(self._true_positions))
         return self
@@ -53,6 +59,7 @@ class Decoder:
         for hook in self.hooks:
             hook.remove()
         self.hooks.clear()
+        self.model.get_output_embeddings().__dict__.pop("forward", None)  # type: ignore[no-untyped-call]
 
     def read(self, ids: torch.Tensor, last: torch.Tensor, view: Entering | Kept) -> torch.Tensor:
         """The logits (N, V) in float32 after token `last[i]` of each row of `ids` (N, T), padded at the end."""
@@ -105,6 +112,23 @@ class Decoder:
         if self.positions is None:
             return None
         return torch.nn.functional.embedding(self.positions[:, None] + table.offset, table.weight)
+
+
+def words_by_rows(head: Any, hidden: torch.Tensor) -> torch.Tensor:
+    """What the linear layer `head` gives for hidden states (..., H): logits (..., V).
+
+    A processor multiplies a wide matrix with the hidden states of some rows up to twice as fast as those with it.
+    """
+    flat = hidden.reshape(-1, hidden.shape[-1])
+    if len(flat) < _FEW_ROWS:
+        return torch.nn.functional.linear(hidden, head.weight, head.bias)
+    logits = flat.new_empty(len(flat), len(head.weight))
+    for first in range(0, len(head.weight), _WORDS):
+        words = slice(first, first + _WORDS)
+        logits[:, words] = (head.weight[words] @ flat.T).T
+    if head.bias is not None:
+        logits += head.bias
+    return logits.view(*hidden.shape[:-1], -1)
 
 
 class Uncached(ReferenceEngine):

@@ -10,6 +10,7 @@ Knows the heads of the allowed architectures: one linear layer, with or without 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -23,8 +24,8 @@ __all__ = ["Head"]
 class Head:
     """The head of `model`.
 
-    words, positions: how large a piece of logits is made at once, by default 4 MiB on a CPU, where it stays in the
-    cache, and 256 MiB on a GPU.
+    words, positions: how large a piece of logits is made at once; by default 2 MiB on a CPU, where it stays in the
+    cache, and 256 MiB on a GPU, in a shape that a matrix product is fast at.
     """
 
     def __init__(self, model: PreTrainedModel, words: int | None = None, positions: int | None = None) -> None:
@@ -32,30 +33,41 @@ class Head:
         self.weight: torch.Tensor = head.weight  # (V, H)
         self.bias: torch.Tensor | None = head.bias  # (V,)
         self.cap: float | None = getattr(model.config, "final_logit_softcapping", None)
-        on_gpu = self.weight.is_cuda
-        self.words = words or (16_384 if on_gpu else 2_048)
-        self.positions = positions or (4_096 if on_gpu else 512)
+        self.words, self.positions = words, positions or (4_096 if self.weight.is_cuda else 1_024)
 
     def losses(self, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """The cross-entropy (N,) in float64, in nats, of each target (N,) after its hidden state (N, H)."""
-        total = torch.full(targets.shape, -torch.inf, dtype=torch.float64, device=hidden.device)
+        device = hidden.device
+        total = torch.full(targets.shape, -torch.inf, dtype=torch.float64, device=device)
         hidden = _operand(hidden)
-        for words in _pieces(len(self.weight), self.words):
-            weight = _operand(self.weight[words])
-            for rows in _pieces(len(hidden), self.positions):
-                logits = self._logits(hidden[rows], weight, words)
-                total[rows] = torch.logaddexp(total[rows], _log_sum_exp(logits).double())
+        parts, width = _even_pieces(len(hidden), self.positions), self.words or self._words(len(hidden))
+        # Used again and again: memory that is new each time costs a fifth of all.
+        room = torch.empty(2, max((part.stop - part.start for part in parts), default=0) * width, device=device)
+        with _products_of(self.weight.dtype):
+            for words in _pieces(len(self.weight), width):
+                weight = _operand(self.weight[words])
+                for part in parts:
+                    shape = (part.stop - part.start, len(weight))
+                    logits, spare = (piece[: shape[0] * shape[1]].view(shape) for piece in room)
+                    self._logits(hidden[part], weight, words, out=logits)
+                    total[part] = torch.logaddexp(total[part], _log_sum_exp(logits, spare).double())
         return total - self._of_targets(hidden, targets)
 
-    def _logits(self, hidden: torch.Tensor, weight: torch.Tensor, words: slice) -> torch.Tensor:
+    def _words(self, positions: int) -> int:
+        """How many at once: more where there are few positions."""
+        if self.weight.is_cuda:
+            return 16_384
+        return min(8_192, max(512, 2**19 // max(1, positions)))
+
+    def _logits(self, hidden: torch.Tensor, weight: torch.Tensor, words: slice, out: torch.Tensor) -> None:
         """Those of some words (N, W), in float32."""
         if hidden.dtype == torch.float32:
-            logits = hidden @ weight.T
+            torch.mm(hidden, weight.T, out=out)
         else:
-            logits = torch.mm(hidden, weight.T, out_dtype=torch.float32)
+            torch.mm(hidden, weight.T, torch.float32, out=out)
         if self.bias is not None:
-            logits += self.bias[words].float()
-        return self._capped(logits)
+            out += self.bias[words]
+        self._capped(out)
 
     def _of_targets(self, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """The logit of each target (N,), in float64."""
@@ -78,11 +90,36 @@ def _operand(values: torch.Tensor) -> torch.Tensor:
     return values if values.is_cuda else values.float()
 
 
-def _log_sum_exp(logits: torch.Tensor) -> torch.Tensor:
-    """Over the words (N, W) -> (N,); overwrites the logits."""
-    highest = logits.amax(-1, keepdim=True)
-    return logits.sub_(highest).exp_().sum(-1).log_() + highest[:, 0]
+@contextmanager
+def _products_of(dtype: torch.dtype) -> Iterator[None]:
+    """How oneDNN may multiply float32 that was bfloat16: narrowing it again loses nothing.
+
+    A processor that multiplies bfloat16 into float32 sums (AMX) may then do so; without, oneDNN's float32 is faster.
+    """
+    products: Any = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
+    before = products.fp32_precision
+    if dtype == torch.bfloat16:
+        products.fp32_precision = "bf16"
+    try:
+        yield
+    finally:
+        products.fp32_precision = before
 
 
-def _pieces(length: int, size: int) -> Iterator[slice]:
-    return (slice(first, min(first + size, length)) for first in range(0, length, size))
+def _log_sum_exp(logits: torch.Tensor, spare: torch.Tensor) -> torch.Tensor:
+    """Over the words (N, W) -> (N,); overwrites `spare` (N, W).
+
+    The log-probability of the likeliest word is small, so its difference from that word's logit loses nothing.
+    """
+    torch.log_softmax(logits, -1, out=spare)
+    return logits.amax(-1) - spare.amax(-1)
+
+
+def _pieces(length: int, size: int) -> list[slice]:
+    return [slice(first, min(first + size, length)) for first in range(0, length, size)]
+
+
+def _even_pieces(length: int, most: int) -> list[slice]:
+    """As few as they can be, of about one size: a small piece would be slow."""
+    count = -(-length // most)
+    return _pieces(length, -(-length // count)) if count else []

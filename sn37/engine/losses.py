@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 
 __all__ = ["losses"]
 
+_TOKENS_PER_TOKEN = 8
+"""What a token costs here of a budget that also holds generation, which works on one token of a row at a time:
+a body runs fastest over a few thousand tokens, whose activations stay near the processor."""
+
 
 def losses(
     model: PreTrainedModel,
@@ -35,7 +39,8 @@ def losses(
 ) -> list[float]:
     """For each row the sum of cross-entropies of its targets, in nats.
 
-    budget: the padded tokens of one batch; it is halved where memory runs out, and what is left is planned anew.
+    budget: eight times the padded tokens of one batch; it is halved where memory runs out, and what is left is
+    planned anew.
     Raises ValueError for a row with more than `sequence_length` tokens.
     """
     for row in rows:
@@ -46,7 +51,7 @@ def losses(
     head, steady = Head(model), steady_length(model) or sequence_length
     while left:
         order = sorted(left)
-        planned = _plan(model, [rows[i] for i in order], budget.tokens, steady)
+        planned = _plan(model, [rows[i] for i in order], _most_tokens(budget), steady)
         for batch in planned:
             found = _attempt(model, head, batch, budget)
             if found is None:
@@ -81,9 +86,13 @@ def _attempt(model: PreTrainedModel, head: Head, batch: Sequence[Pack], budget: 
             raise
     # Outside the handler, whose traceback keeps everything alive that the batch held. A budget far above what this
     # batch used would be halved many times in vain.
-    while budget.tokens >= len(batch) * batch[0].length:
+    while _most_tokens(budget) >= len(batch) * batch[0].length:
         budget.halve()
     return None
+
+
+def _most_tokens(budget: Budget) -> int:
+    return max(1, budget.tokens // _TOKENS_PER_TOKEN)
 
 
 def _batch_losses(model: PreTrainedModel, head: Head, batch: Sequence[Pack]) -> list[float]:

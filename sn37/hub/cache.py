@@ -16,7 +16,6 @@ processes may share the folder.
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import json
 import os
@@ -28,10 +27,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from sn37.errors import EvaluatorFault
+from sn37.errors import EvaluatorFault, disk_faults
 from sn37.submission import content_hash, file_digest
 
-__all__ = ["Cache", "Lease", "disk_faults"]
+__all__ = ["Cache", "Lease"]
 
 
 class Lease:
@@ -44,19 +43,6 @@ class Lease:
     def close(self) -> None:
         """Give it back; safe to call twice."""
         self._finalizer()
-
-
-@contextmanager
-def disk_faults(folder: Path) -> Iterator[None]:
-    """Turn a full or unwritable disk into the evaluator's fault, in one sentence."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise EvaluatorFault(f"the disk of {folder} is full; free some space or move the cache") from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise EvaluatorFault(f"{folder} cannot be written to ({error.strerror}); give it to this user") from error
-        raise
 
 
 class Cache:

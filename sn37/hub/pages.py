@@ -15,8 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sn37.errors import DataFault, Sn37Error
-from sn37.hub.cache import disk_faults
+from sn37.errors import DataFault, Sn37Error, disk_faults
 from sn37.hub.client import Hub
 from sn37.hub.layout import Layout, layout
 from sn37.hub.parquet import Footer, Leaf, footer_rows, read_footer, read_leaf

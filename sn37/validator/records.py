@@ -16,8 +16,6 @@ are not on the chain yet.
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -27,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from sn37 import incentive
-from sn37.errors import EvaluatorFault
+from sn37.errors import EvaluatorFault, disk_faults
 
 __all__ = ["Epoch", "Records", "average_of", "read_json", "write_bytes", "write_json", "write_text"]
 
@@ -42,27 +40,16 @@ def write_text(path: Path, text: str) -> None:
 def write_bytes(path: Path, data: bytes) -> None:
     """`write_text` for bytes."""
     aside = path.with_name(f".{path.name}.{os.getpid()}")
-    with _disk_faults(path):
+    with disk_faults(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with _disk_faults(path), aside.open("wb") as file:
+        with disk_faults(path), aside.open("wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
             aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def _disk_faults(path: Path) -> Iterator[None]:
-    """A disk that is full, gone or closed to us is the evaluator's fault, told in one sentence."""
-    try:
-        yield
-    except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        remedy = "free some space" if full else "let this user write there"
-        raise EvaluatorFault(f"cannot write {path}: {error.strerror}; {remedy}, or choose another root") from error
 
 
 def write_json(path: Path, data: Any) -> None:
@@ -147,13 +134,13 @@ class Epoch:
     def remove(self, name: str) -> None:
         """Remove one file of the epoch, where it is there."""
         path = self.folder / name
-        with _disk_faults(path):
+        with disk_faults(path):
             path.unlink(missing_ok=True)
 
     def seal(self) -> Epoch:
         """Rename the work folder into place; the epoch is decided from here on."""
         place = self.folder.with_name(self.folder.name.removesuffix(_WORK))
-        with _disk_faults(place):
+        with disk_faults(place):
             self.folder.rename(place)
         return Epoch(place)
 
@@ -170,7 +157,7 @@ class Records:
         if place.is_dir():
             return Epoch(place)
         work = place.with_name(place.name + _WORK)
-        with _disk_faults(work):
+        with disk_faults(work):
             work.mkdir(parents=True, exist_ok=True)
         return Epoch(work)
 

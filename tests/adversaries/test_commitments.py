@@ -7,7 +7,7 @@ import time
 import pytest
 
 from sn37.competition import Fixed
-from sn37.devnet.chain_state import commitments_at
+from sn37.devnet.chain.state import commitments_at
 from sn37.schedule import Period, Schedule, Share
 from sn37.submission import Submission
 from sn37.validator.contenders import Limits, pick, sort_out

@@ -151,16 +151,16 @@ HOSTILE = [
 
 
 def test_nothing_a_miner_commits_raises_or_hides_the_others(chain, subnet, keys, monkeypatch):
-    from sn37.devnet import chain_calls
+    from sn37.devnet.chain import calls
 
     for number, raw in enumerate(HOSTILE):
         chain.register(37, keys(f"h{number}").ss58_address)
-        call = chain_calls.encode(
+        call = calls.encode(
             "Commitments", "set_commitment", {"netuid": 37, "info": {"fields": [{f"Raw{len(raw)}": raw}]}}
         )
         signer = keys(f"h{number}")
-        message = chain_calls.payload(chain.store.meta("genesis"), signer.ss58_address, 0, call)
-        chain.include(chain_calls.Extrinsic(signer.ss58_address, 0, call, signer.sign(message)))
+        message = calls.payload(chain.store.meta("genesis"), signer.ss58_address, 0, call)
+        chain.include(calls.Extrinsic(signer.ss58_address, 0, call, signer.sign(message)))
     subnet("Ann").commit(TEXT)
     good, *bad = subnet().submissions()
     assert good.model is not None

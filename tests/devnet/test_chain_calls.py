@@ -8,7 +8,7 @@ import pytest
 from bittensor.sp_core import Keypair
 
 from sn37.devnet.chain import Chain
-from sn37.devnet.chain_calls import Extrinsic, Refused, encode, next_nonce, payload
+from sn37.devnet.chain.calls import Extrinsic, Refused, encode, next_nonce, payload
 
 
 def key(name):

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sn37.engine.beginnings import beginnings
-from sn37.engine.decoding import Decoder
+from sn37.engine.decoding import Decoder, words_by_rows
 from sn37.engine.generation import generate
 from sn37.engine.interface import GenerateRow
 from sn37.engine.memory import Budget
@@ -366,3 +366,20 @@ def test_the_first_of_the_highest_is_found(words: int) -> None:
     logits[::5, words // 2] = float("nan")
     logits[1::5] = -float("inf")
     assert torch.equal(first_highest(logits), logits.argmax(-1))
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("rows", [1, 7, 8, 51])
+def test_a_wide_head_gives_the_same_by_words_as_by_rows(rows: int, bias: bool) -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        head, hidden = torch.nn.Linear(32, 9_000, bias=bias), torch.randn(rows, 1, 32)
+    with torch.inference_mode():
+        torch.testing.assert_close(words_by_rows(head, hidden), head(hidden), rtol=1e-5, atol=1e-6)
+
+
+def test_a_model_is_its_old_self_after_generation(model_of: Callable[[str], Any]) -> None:
+    head = model_of("llama").get_output_embeddings()
+    before = dict(vars(head))
+    batched(model_of("llama"), [GenerateRow((1, 2, 3), 2)])
+    assert vars(head) == before and not head._forward_pre_hooks

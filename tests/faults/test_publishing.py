@@ -2,7 +2,7 @@
 
 import pytest
 
-from sn37.devnet.chain_state import neurons_at
+from sn37.devnet.chain.state import neurons_at
 from sn37.errors import ConfigError
 from sn37.validator.records import Records
 

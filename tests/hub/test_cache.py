@@ -16,9 +16,9 @@ import pytest
 
 from sn37.competition import Constraints
 from sn37.devnet.hub import HubServer
-from sn37.errors import EvaluatorFault
+from sn37.errors import EvaluatorFault, disk_faults
 from sn37.hub import FetchedModel, Hub
-from sn37.hub.cache import Cache, disk_faults
+from sn37.hub.cache import Cache
 from sn37.submission import ModelId, content_hash
 
 Connect = Callable[..., Hub]
@@ -187,7 +187,7 @@ def test_a_kill_in_the_middle_of_a_download_leaves_nothing_half_there(
 
 
 def test_a_full_disk_is_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(EvaluatorFault, match="is full; free some space"), disk_faults(tmp_path):
+    with pytest.raises(EvaluatorFault, match="No space left on device; free some space"), disk_faults(tmp_path):
         raise OSError(errno.ENOSPC, "No space left on device")
     cache = Cache(tmp_path, 1 << 62)
     with pytest.raises(EvaluatorFault, match=r"is full: \d+ bytes are needed"), cache.incoming(1 << 61):

@@ -132,7 +132,7 @@ def test_the_plan_is_told_and_so_is_what_leaving_it_may_change(
     from sn37.engine import losses
 
     payload = payload_of(competition(dtype="bfloat16"), make(), SAMPLES, tokenizer=tokenizer)
-    assert evaluate(payload)["plan"] == {"batch_tokens": 16_384, "halvings": 0}
+    assert evaluate(payload)["plan"] == {"batch_tokens": 32_768, "halvings": 0}
     whole = losses._batch_losses
 
     def small(model: Any, head: Any, batch: Any) -> list[float]:

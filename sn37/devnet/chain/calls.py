@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sn37.devnet.chain_state import (
+from sn37.devnet.chain.state import (
     RAO_PER_TAO,
     U16,
     NeuronRow,
@@ -22,7 +22,7 @@ from sn37.devnet.chain_state import (
     write_neuron,
     write_weights,
 )
-from sn37.devnet.chain_store import Store
+from sn37.devnet.chain.store import Store
 
 __all__ = ["MAX_RAW_BYTES", "Extrinsic", "Refused", "accept", "encode", "next_nonce", "payload"]
 

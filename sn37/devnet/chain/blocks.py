@@ -1,6 +1,6 @@
 """How the embedded chain's blocks pass: on command or by the wall clock, with the consensus steps due in them.
 
-Knows when a block is sealed and which calls it takes; what a call does is `chain_calls`' matter.
+Knows when a block is sealed and which calls it takes; what a call does is `calls`' matter.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 
 from sn37.clock import SECONDS_PER_BLOCK
-from sn37.devnet import chain_calls
-from sn37.devnet.chain_state import Rules, consensus_step, next_step, rules_of
-from sn37.devnet.chain_store import Store
+from sn37.devnet.chain import calls
+from sn37.devnet.chain.state import Rules, consensus_step, next_step, rules_of
+from sn37.devnet.chain.store import Store
 from sn37.errors import ConfigError
 
 __all__ = ["Blocks", "pace"]
@@ -112,14 +112,14 @@ class Blocks:
         for block, netuid in sorted(due):
             consensus_step(self.store, netuid, self._rules(netuid), block)
 
-    def include(self, extrinsic: chain_calls.Extrinsic) -> tuple[int, int]:
-        """Take a signed call into the next block. Returns (block, position). Raises `chain_calls.Refused`.
+    def include(self, extrinsic: calls.Extrinsic) -> tuple[int, int]:
+        """Take a signed call into the next block. Returns (block, position). Raises `calls.Refused`.
 
         The block is sealed at once, or by the wall clock where blocks pass by themselves.
         """
         with self._governing() as head:
             block = head + 1
-            position = chain_calls.accept(self.store, extrinsic, block)
+            position = calls.accept(self.store, extrinsic, block)
             if not self.store.meta("pace"):
                 self._seal(block)
             return block, position

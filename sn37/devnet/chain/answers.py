@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from sn37.devnet.chain import Chain
-from sn37.devnet.chain_state import (
+from sn37.devnet.chain.state import (
     NeuronRow,
     Rules,
     commitments_at,

@@ -16,9 +16,9 @@ from bittensor import Balance, ChainError, ExtrinsicResult, RpcConnectionError
 
 from sn37.clock import SECONDS_PER_BLOCK
 from sn37.devnet.chain import Chain
-from sn37.devnet.chain_answers import UnknownItem, storage, storage_map, subnet_metagraph, subnet_neurons
-from sn37.devnet.chain_calls import Extrinsic, Refused, encode, next_nonce, payload
-from sn37.devnet.chain_unsupported import Unsupported, missing
+from sn37.devnet.chain.answers import UnknownItem, storage, storage_map, subnet_metagraph, subnet_neurons
+from sn37.devnet.chain.calls import Extrinsic, Refused, encode, next_nonce, payload
+from sn37.devnet.chain.unsupported import Unsupported, missing
 
 __all__ = ["ComposedCall", "EmbeddedSubstrate"]
 

@@ -2,7 +2,7 @@
 
 `Chain` makes one and governs it: registers hotkeys, sets stakes and rules, lets blocks pass.
 Governing takes effect in the head block itself; no block passes for it. Calls that clients sign go
-through `sn37.devnet.chain_substrate` and each seals the next block, as on a development node; with a
+through `sn37.devnet.chain.substrate` and each seals the next block, as on a development node; with a
 block time, blocks pass by the wall clock instead, caught up with at every touch, and a call waits
 for its block. There is no daemon: every process opens the same file.
 
@@ -24,8 +24,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote, unquote, urlsplit
 
-from sn37.devnet.chain_blocks import Blocks, pace
-from sn37.devnet.chain_state import (
+from sn37.devnet.chain.blocks import Blocks, pace
+from sn37.devnet.chain.state import (
     RAO_PER_TAO,
     U16,
     NeuronRow,
@@ -37,7 +37,7 @@ from sn37.devnet.chain_state import (
     write_neuron,
     write_weights,
 )
-from sn37.devnet.chain_store import Store, next_hash
+from sn37.devnet.chain.store import Store, next_hash
 from sn37.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ class Chain(Blocks):
 
     def substrate(self) -> Substrate:
         """The chain as the SDK's clients take it: `bittensor.Subtensor("local", substrate=...)`."""
-        from sn37.devnet.chain_substrate import EmbeddedSubstrate
+        from sn37.devnet.chain.substrate import EmbeddedSubstrate
 
         # A client closes what it was given: it gets the file for itself.
         return EmbeddedSubstrate(Chain.open(self.store.path, self._wall_clock))

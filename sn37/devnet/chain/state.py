@@ -1,6 +1,6 @@
 """What the embedded chain's rows mean: a subnet's rules, its neurons, commitments and weights at a block.
 
-Reads and writes versioned rows; decides nothing and refuses nothing (see `chain_calls`).
+Reads and writes versioned rows; decides nothing and refuses nothing (see `calls`).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, fields
 from fractions import Fraction
 
 from sn37.devnet import yuma
-from sn37.devnet.chain_store import Store
+from sn37.devnet.chain.store import Store
 
 __all__ = [
     "RAO_PER_TAO",
