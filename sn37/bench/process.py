@@ -5,6 +5,7 @@ Alone in its process, a contestant owns all the memory it takes, and none that a
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import multiprocessing
 import os
@@ -23,6 +24,9 @@ __all__ = ["Contestant", "ContestantFailed"]
 
 _SIDES = {"cpu": 2048, "cuda": 8192}
 """Of the square matrices whose product is the measure of the machine."""
+
+
+_END_TIMEOUT_S = 5.0
 
 
 class ContestantFailed(EvaluatorFault):
@@ -44,6 +48,10 @@ class Contestant:
         return self
 
     def __exit__(self, *_: object) -> None:
+        # Asked first: a killed process leaves its semaphores behind.
+        with contextlib.suppress(OSError):
+            self._connection.send(None)
+        self._process.join(_END_TIMEOUT_S)
         self._process.kill()
         self._process.join()
         self._connection.close()
@@ -68,6 +76,8 @@ def _serve(connection: Connection, task: dict[str, Any]) -> None:
     served: _Served | None = None
     while True:
         command = connection.recv()
+        if command is None:
+            return
         try:
             served = served or _Served(task)
             connection.send(getattr(served, command)())

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import threading
 import time
 import weakref
@@ -26,6 +27,8 @@ __all__ = ["Link", "StatePruned"]
 
 T = TypeVar("T")
 Ask = Callable[["Client"], Awaitable[T]]
+
+_log = logging.getLogger(__name__)
 
 _CLOSE_TIMEOUT_S = 5.0
 
@@ -113,6 +116,8 @@ class Link:
                 if attempt == self._attempts or not again(error):
                     tries = "" if attempt == 1 else f", {attempt} attempts"
                     raise self.fault(operation, f"{_reason(error, timeout_s)}{tries}") from error
+                if isinstance(error, TimeoutError):  # who waits so long is told why
+                    _log.warning("%s: %s: %s; asking again", self.network, operation, _reason(error, timeout_s))
             self._sleep(self._backoff_s * 2 ** (attempt - 1))
         raise AssertionError("unreachable")
 

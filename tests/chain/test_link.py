@@ -111,13 +111,15 @@ def test_a_node_that_is_not_there_is_a_fault():
     assert naps == [1.0]
 
 
-def test_a_node_that_says_nothing_is_a_fault():
+def test_a_node_that_says_nothing_is_a_fault_and_the_wait_is_explained(caplog):
     with socket.create_server(("127.0.0.1", 0)) as server, contextlib.ExitStack() as stack:
         subnet = stack.enter_context(
             Subnet(f"ws://127.0.0.1:{server.getsockname()[1]}", 37, attempts=2, timeout_s=0.3, sleep=lambda _: None)
         )
         with pytest.raises(ChainFault, match=r"reading the head failed: no answer within 0.3 s, 2 attempts"):
             subnet.head()
+    (told,) = caplog.messages
+    assert told.endswith("reading the head: no answer within 0.3 s; asking again")
 
 
 @pytest.mark.parametrize("network", ["fini", "http://example.org", "postgres://x", ""])

@@ -92,20 +92,21 @@ def test_a_cluster_that_does_not_answer_is_an_error_at_once(name: str, monkeypat
 
 @needs_ray
 def test_scores_are_those_of_this_machine_though_ray_s_worker_is_killed(
-    executor: Any, payload: Mapping[str, Any]
+    executor: Any, functions: str, payload: Mapping[str, Any], tmp_path: Path
 ) -> None:
     killed: list[psutil.Process] = []
 
     def kill_once(key: str, message: dict[str, Any]) -> None:
-        if not killed:
-            (task,) = descendants("ray::on_node")
+        if "pid" in message:
+            task = next(p for p in psutil.Process(message["pid"]).parents() if p.cmdline()[0].startswith("ray::"))
             killed.extend((task, *task.children(recursive=True)))
             task.send_signal(signal.SIGKILL)
 
-    modules = preloaded(COMPETITION.constraints.architectures)
+    asked = {**payload, "mark": str(tmp_path / "mark")}
+    modules = [*preloaded(COMPETITION.constraints.architectures), functions]
     with open_executor("ray", ("cpu",), modules) as again, LocalExecutor(("cpu",), modules) as local:
         assert local.threads == executor.room.cpus
-        ((_, through_ray),) = again.run(FUNCTION, [("a", payload)], LIMITS, kill_once)
+        ((_, through_ray),) = again.run(f"{functions}:evaluates_once_killed", [("a", asked)], LIMITS, kill_once)
         ((_, here),) = local.run(FUNCTION, [("a", payload)], LIMITS)
     assert values(through_ray) == values(here)
     assert len(killed) > 2, "a task, what it started, and the worker were there to be killed"

@@ -91,6 +91,13 @@ def once_killed(payload: dict[str, Any], report: Any) -> dict[str, Any]:
     return {}
 
 
+def evaluates_once_killed(payload: dict[str, Any], report: Any) -> dict[str, Any]:
+    """Waits to be killed the first time, evaluates the second."""
+    from sn37.validator.evaluation import evaluate
+
+    return once_killed({**payload, "answer": None}, report) and evaluate(payload, report)
+
+
 def slow(payload: dict[str, Any], report: Any) -> dict[str, Any]:
     began = time.monotonic()
     time.sleep(payload["seconds"])
