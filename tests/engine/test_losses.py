@@ -115,12 +115,27 @@ def test_the_head_is_exact_whatever_the_dtype(
         logits = torch.tanh(logits / cap) * cap
     exact = torch.nn.functional.cross_entropy(logits, targets, reduction="none")
     assert logits.abs().max() > 8 and exact.std() > 1
-    for words, positions in ((5_000, 300), (2_048, 512), (7, 11)):
+    for words, positions in ((None, None), (5_000, 300), (2_048, 512), (7, 11)):
         found = Head(model, words, positions).losses(hidden, targets)
         assert (found - exact).abs().max() < 1e-4
     if dtype == torch.bfloat16:  # what the plain loop would say
         rough = torch.nn.functional.cross_entropy(logits.to(dtype), targets, reduction="none")
         assert (rough - exact).abs().max() > 1e-2
+
+
+def test_what_the_head_allows_bfloat16_it_allows_nobody_else(build_model: Callable[..., Any]) -> None:
+    products: Any = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
+    model = build_model("llama").to(torch.bfloat16)
+    hidden = torch.zeros(3, model.config.hidden_size, dtype=torch.bfloat16)
+    before, products.fp32_precision = products.fp32_precision, "ieee"
+    try:
+        Head(model).losses(hidden, torch.tensor([1, 2, 3]))
+        assert products.fp32_precision == "ieee"
+        with pytest.raises(RuntimeError):
+            Head(model).losses(hidden[:, 1:], torch.tensor([1, 2, 3]))
+        assert products.fp32_precision == "ieee"
+    finally:
+        products.fp32_precision = before
 
 
 def test_a_head_that_blows_up_says_so(build_model: Callable[..., Any]) -> None:
