@@ -37,7 +37,7 @@ __all__ = [
 ]
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_CLOSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
+_NETWORK = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN)
 
 
 class Sn37Error(Exception):
@@ -97,6 +97,7 @@ def disk_faults(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (*_FULL, *_CLOSED):
-            raise disk_fault(error, path) from error
-        raise
+        # Names that cannot be resolved have negative numbers, the errors of clients none.
+        if isinstance(error, ConnectionError | TimeoutError) or (error.errno or 0) <= 0 or error.errno in _NETWORK:
+            raise
+        raise disk_fault(error, path) from error

@@ -46,13 +46,12 @@ class _Timed:
         self.sequence_length = engine.sequence_length
         self.seconds = 0.0
         self.replies: list[list[int]] = []
-        self.losses_found: list[float] = []
 
     def losses(self, rows: Any, progress: Any = None) -> list[float]:
         began = _now(self._engine.model)
-        self.losses_found = self._engine.losses(rows, progress)
+        losses: list[float] = self._engine.losses(rows, progress)
         self.seconds += _now(self._engine.model) - began
-        return self.losses_found
+        return losses
 
     def generate(self, rows: Any, progress: Any = None) -> list[list[int]]:
         began = _now(self._engine.model)

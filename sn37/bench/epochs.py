@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -41,9 +42,11 @@ class Epochs:
 
 def measure_epochs(plan: Plan, folder: Path, tell: Callable[[str], None] = lambda text: None) -> list[Epochs]:
     """One and eight models in turns, for each dtype; a model that fails raises its fault."""
+    from sn37.miner.training import save
+
     work = WORKS["choices"]
     model = models.trained_model(models.SIZES[plan.size], plan.vocabulary, 512)
-    place = models.save(model, models.word_tokenizer(plan.vocabulary), folder / "epoch")
+    place = save(model, models.word_tokenizer(plan.vocabulary), folder / "epoch")
     found = []
     for dtype in plan.dtypes:
         epochs = Epochs(dtype)
@@ -77,11 +80,8 @@ def _evaluate(plan: Plan, payload: Mapping[str, Any], count: int) -> float:
 
     device = "cpu" if plan.device == "cpu" else "cuda:0"
     began = time.perf_counter()
-    executor = open_executor("local", (device,), preloaded(models.ARCHITECTURES))
-    try:
+    with closing(open_executor("local", (device,), preloaded(models.ARCHITECTURES))) as executor:
         for _, outcome in executor.run(FUNCTION, [(str(i), payload) for i in range(count)], Limits(3600.0)):
             if isinstance(outcome, Sn37Error):
                 raise outcome
-    finally:
-        executor.close()
     return time.perf_counter() - began

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +22,6 @@ __all__ = [
     "cues",
     "fillers",
     "random_model",
-    "save",
     "trained_model",
     "word",
     "word_tokenizer",
@@ -109,7 +107,7 @@ def random_model(size: Size, vocabulary: int, positions: int, seed: int = 0) -> 
     return model.to(torch.bfloat16)  # type: ignore[no-any-return]
 
 
-def cues(vocabulary: int) -> dict[str, list[int]]:
+def cues() -> dict[str, list[int]]:
     """The words that a question may end in, by the choice they stand for."""
     first = len(CHOICES) + 1 + _REPLY
     return {choice: list(range(first + 8 * i, first + 8 * i + 8)) for i, choice in enumerate(CHOICES)}
@@ -153,14 +151,7 @@ def _lessons(vocabulary: int) -> Sequence[tuple[int, ...]]:
     words = fillers(vocabulary)
     return [
         (*random.choices(words, k=random.randint(2, 8)), cue, 1 + i, *sentence)
-        for i, of_choice in enumerate(cues(vocabulary).values())
+        for i, of_choice in enumerate(cues().values())
         for cue in of_choice
         for _ in range(64)
     ]
-
-
-def save(model: Any, tokenizer: Any, folder: Path) -> Path:
-    """Write them as a submission is written. Returns the folder."""
-    from sn37.miner.training import save as save_quietly
-
-    return save_quietly(model, tokenizer, folder)

@@ -22,11 +22,10 @@ from sn37.errors import EvaluatorFault
 
 __all__ = ["Contestant", "ContestantFailed"]
 
+_END_TIMEOUT_S = 5.0
+
 _SIDES = {"cpu": 2048, "cuda": 8192}
 """Of the square matrices whose product is the measure of the machine."""
-
-
-_END_TIMEOUT_S = 5.0
 
 
 class ContestantFailed(EvaluatorFault):
@@ -37,7 +36,6 @@ class Contestant:
     """One process. task: what `_Served` needs, as plain data. A context: the process ends with it."""
 
     def __init__(self, task: Mapping[str, Any]) -> None:
-        self.name = str(task["contestant"])
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, dict(task)), daemon=True)

@@ -61,11 +61,11 @@ def _references(name: str, shortest: int, longest: int) -> Callable[[int, int], 
 
 def _questions(vocabulary: int, count: int) -> list[Sample]:
     """Questions of 60 to 220 words, as those of a knowledge test with four choices are."""
-    random, words = Random("questions"), models.fillers(vocabulary)
+    random, words, cues = Random("questions"), models.fillers(vocabulary), models.cues()
     found: list[Sample] = []
     for _ in range(count):
         answer = random.choice(CHOICES)
-        cue = word(random.choice(models.cues(vocabulary)[answer]))
+        cue = word(random.choice(cues[answer]))
         found.append(ChoiceSample(f"{_text(random, words, random.randint(60, 220))} {cue}", CHOICES, answer))
     return found
 

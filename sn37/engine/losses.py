@@ -51,7 +51,7 @@ def losses(
     head, steady = Head(model), steady_length(model) or sequence_length
     while left:
         order = sorted(left)
-        planned = _plan(model, [rows[i] for i in order], _most_tokens(budget), steady)
+        planned = _plan(model, [rows[i] for i in order], max(1, budget.tokens // _TOKENS_PER_TOKEN), steady)
         for batch in planned:
             found = _attempt(model, head, batch, budget)
             if found is None:
@@ -84,15 +84,9 @@ def _attempt(model: PreTrainedModel, head: Head, batch: Sequence[Pack], budget: 
         alone = len(batch) == 1 and not batch[0].shared
         if not ran_out(error) or alone:
             raise
-    # Outside the handler, whose traceback keeps everything alive that the batch held. A budget far above what this
-    # batch used would be halved many times in vain.
-    while _most_tokens(budget) >= len(batch) * batch[0].length:
-        budget.halve()
+    # Outside the handler, whose traceback keeps everything alive that the batch held.
+    budget.halve(below=_TOKENS_PER_TOKEN * len(batch) * batch[0].length)
     return None
-
-
-def _most_tokens(budget: Budget) -> int:
-    return max(1, budget.tokens // _TOKENS_PER_TOKEN)
 
 
 def _batch_losses(model: PreTrainedModel, head: Head, batch: Sequence[Pack]) -> list[float]:
