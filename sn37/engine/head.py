@@ -9,11 +9,14 @@ Knows the heads of the allowed architectures: one linear layer, with or without 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
+
+from sn37.engine import bfloat16
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -24,8 +27,8 @@ __all__ = ["Head"]
 class Head:
     """The head of `model`.
 
-    words, positions: how large a piece of logits is made at once; by default 2 MiB on a CPU, where it stays in the
-    cache, and 256 MiB on a GPU, in a shape that a matrix product is fast at.
+    words, positions: how large a piece of logits is made at once; by default 1 MiB on each thread of a CPU, where it
+    stays in the cache, and 256 MiB on a GPU, in a shape that a matrix product is fast at.
     """
 
     def __init__(self, model: PreTrainedModel, words: int | None = None, positions: int | None = None) -> None:
@@ -33,41 +36,45 @@ class Head:
         self.weight: torch.Tensor = head.weight  # (V, H)
         self.bias: torch.Tensor | None = head.bias  # (V,)
         self.cap: float | None = getattr(model.config, "final_logit_softcapping", None)
-        self.words, self.positions = words, positions or (4_096 if self.weight.is_cuda else 1_024)
+        self.words, self.positions = words, positions or (4_096 if self.weight.is_cuda else 512)
 
     def losses(self, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """The cross-entropy (N,) in float64, in nats, of each target (N,) after its hidden state (N, H)."""
-        device = hidden.device
-        total = torch.full(targets.shape, -torch.inf, dtype=torch.float64, device=device)
-        hidden = _operand(hidden)
-        parts, width = _even_pieces(len(hidden), self.positions), self.words or self._words(len(hidden))
-        # Used again and again: memory that is new each time costs a fifth of all.
-        room = torch.empty(2, max((part.stop - part.start for part in parts), default=0) * width, device=device)
+        total = torch.full(targets.shape, -torch.inf, dtype=torch.float64, device=hidden.device)
+        pieces = _pieces(len(self.weight), self.words or self._words(len(hidden)))
+        found = torch.empty(len(pieces), len(hidden), device=hidden.device)
+        product = _product_for(self.weight)
+        states = product.hidden(hidden)
         with _products_of(self.weight.dtype):
-            for words in _pieces(len(self.weight), width):
-                weight = _operand(self.weight[words])
-                for part in parts:
-                    shape = (part.stop - part.start, len(weight))
-                    logits, spare = (piece[: shape[0] * shape[1]].view(shape) for piece in room)
-                    self._logits(hidden[part], weight, words, out=logits)
-                    total[part] = torch.logaddexp(total[part], _log_sum_exp(logits, spare).double())
+            # A piece is made by one thread, so that nothing depends on how many there are.
+            threads = min(torch.get_num_threads(), len(pieces)) if hidden.device.type == "cpu" else 1
+            _in_threads(threads, lambda i: self._fold(product, states, pieces[i::threads], found[i::threads]))
+        for log_sum_exp in found:
+            total = torch.logaddexp(total, log_sum_exp.double())
         return total - self._of_targets(hidden, targets)
 
     def _words(self, positions: int) -> int:
         """How many at once: more where there are few positions."""
         if self.weight.is_cuda:
             return 16_384
-        return min(8_192, max(512, 2**19 // max(1, positions)))
+        return min(2_048, max(512, 2**18 // max(1, positions)))
 
-    def _logits(self, hidden: torch.Tensor, weight: torch.Tensor, words: slice, out: torch.Tensor) -> None:
-        """Those of some words (N, W), in float32."""
-        if hidden.dtype == torch.float32:
-            torch.mm(hidden, weight.T, out=out)
-        else:
-            torch.mm(hidden, weight.T, torch.float32, out=out)
-        if self.bias is not None:
-            out += self.bias[words]
-        self._capped(out)
+    def _fold(self, product: _Product, hidden: torch.Tensor, pieces: Sequence[slice], found: torch.Tensor) -> None:
+        """The log-sum-exp over each piece of the words, of all positions, into a row of `found`."""
+        parts, width = _even_pieces(len(hidden), self.positions), max(piece.stop - piece.start for piece in pieces)
+        with torch.inference_mode():  # a thread has a mode of its own
+            # Used again and again: memory that is new each time costs a fifth of all.
+            most = max((part.stop - part.start for part in parts), default=0) * width
+            room = torch.empty(2, most, device=hidden.device)
+            for words, row in zip(pieces, found, strict=True):
+                weight = product.weight(self.weight[words])
+                for part in parts:
+                    shape = (part.stop - part.start, words.stop - words.start)
+                    logits, spare = (piece[: shape[0] * shape[1]].view(shape) for piece in room)
+                    product.multiply(hidden[part], weight, logits)
+                    if self.bias is not None:
+                        logits += self.bias[words]
+                    row[part] = _log_sum_exp(self._capped(logits), spare)
 
     def _of_targets(self, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """The logit of each target (N,), in float64."""
@@ -81,13 +88,45 @@ class Head:
         return logits if self.cap is None else logits.div_(self.cap).tanh_().mul_(self.cap)
 
 
-def _operand(values: torch.Tensor) -> torch.Tensor:
-    """What is multiplied: float32; a GPU takes the values as they are and gives float32 sums of their products.
+class _Product(NamedTuple):
+    """A product of hidden states (N, H) with a weight (W, H) into logits (N, W) in float32."""
 
-    A CPU has no such product of bfloat16 with float32 sums (its own rounds each sum to bfloat16), so there the head
-    runs at the speed of float32.
-    """
-    return values if values.is_cuda else values.float()
+    hidden: Callable[[torch.Tensor], torch.Tensor]
+    """What it takes for the hidden states."""
+    weight: Callable[[torch.Tensor], torch.Tensor]
+    """What it takes for the weight."""
+    multiply: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], object]
+    """Of the two and the logits it writes."""
+
+
+def _product_for(weight: torch.Tensor) -> _Product:
+    """The fastest product that this device has for such a weight. No sum is ever rounded to less than float32."""
+    if weight.is_cuda and weight.dtype != torch.float32:
+        return _Product(_as_it_is, _as_it_is, lambda a, b, out: torch.mm(a, b.T, torch.float32, out=out))
+    if bfloat16.is_available(weight):
+        return _Product(torch.Tensor.contiguous, bfloat16.laid_out, bfloat16.product)
+    return _Product(torch.Tensor.float, torch.Tensor.float, lambda a, b, out: torch.mm(a, b.T, out=out))
+
+
+def _as_it_is(values: torch.Tensor) -> torch.Tensor:
+    return values
+
+
+def _in_threads(count: int, work: Callable[[int], None]) -> None:
+    """Calls work(i) for each i below count, each on a thread of its own, whose operations use no other threads."""
+    if count < 2:
+        return work(0)
+    before = torch.get_num_threads()
+
+    def alone(i: int) -> None:
+        torch.set_num_threads(1)  # of this thread; but threads that begin later would begin so
+        work(i)
+
+    try:
+        with ThreadPoolExecutor(count) as pool:
+            list(pool.map(alone, range(count)))
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextmanager

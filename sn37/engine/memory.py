@@ -51,5 +51,6 @@ def ran_out(error: BaseException) -> bool:
         return True
     text = str(error)
     return isinstance(error, RuntimeError) and any(
-        sign in text for sign in ("allocate memory", "not enough memory", "out of memory", "ALLOC_FAILED")
+        sign in text
+        for sign in ("allocate memory", "not enough memory", "out of memory", "ALLOC_FAILED", "can't start new thread")
     )

@@ -131,11 +131,40 @@ def test_what_the_head_allows_bfloat16_it_allows_nobody_else(build_model: Callab
     try:
         Head(model).losses(hidden, torch.tensor([1, 2, 3]))
         assert products.fp32_precision == "ieee"
-        with pytest.raises(RuntimeError):
+        with pytest.raises((RuntimeError, ValueError)):
             Head(model).losses(hidden[:, 1:], torch.tensor([1, 2, 3]))
         assert products.fp32_precision == "ieee"
     finally:
         products.fp32_precision = before
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_number_of_threads_changes_nothing(build_model: Callable[..., Any], dtype: torch.dtype) -> None:
+    head = Head(build_model("phi", vocab_size=3_000).to(dtype))
+    draw = torch.Generator().manual_seed(0)
+    hidden = torch.randn(700, head.weight.shape[1], generator=draw).to(dtype)
+    targets = torch.randint(3_000, (700,), generator=draw)
+    before, found = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 5):
+            torch.set_num_threads(threads)
+            found.append(head.losses(hidden, targets))
+            assert torch.get_num_threads() == threads
+            with pytest.raises((RuntimeError, ValueError)):
+                head.losses(hidden[:, 1:], targets)
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(found[0], found[1]) and torch.equal(found[0], found[2])
+
+
+def test_without_its_own_product_bfloat16_is_multiplied_in_float32(
+    build_model: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = build_model("gemma2").to(torch.bfloat16)
+    with_it = batched(model, some_rows(8))
+    monkeypatch.setattr(torch, "__version__", "2.99.0")
+    assert batched(model, some_rows(8)) == pytest.approx(with_it, rel=1e-6)
 
 
 def test_a_head_that_blows_up_says_so(build_model: Callable[..., Any]) -> None:

@@ -15,6 +15,7 @@ from sn37.engine.memory import Budget, ran_out
         torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
         RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory"),
         RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("can't start new thread"),
     ],
 )
 def test_memory_that_ran_out_is_recognised(error: Exception) -> None:
