@@ -9,7 +9,7 @@ Knows the heads of the allowed architectures: one linear layer, with or without 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -46,9 +46,10 @@ class Head:
         product = _product_for(self.weight)
         states = product.hidden(hidden)
         with _products_of(self.weight.dtype):
-            # A piece is made by one thread, so that nothing depends on how many there are.
+            # A piece is made whole by the thread that is free for it: nothing depends on how many there are.
+            left = iter([*zip(pieces, found, strict=True)])
             threads = min(torch.get_num_threads(), len(pieces)) if hidden.device.type == "cpu" else 1
-            _in_threads(threads, lambda i: self._fold(product, states, pieces[i::threads], found[i::threads]))
+            _in_threads(threads, lambda: self._fold(product, states, left))
         for log_sum_exp in found:
             total = torch.logaddexp(total, log_sum_exp.double())
         return total - self._of_targets(hidden, targets)
@@ -59,14 +60,14 @@ class Head:
             return 16_384
         return min(2_048, max(512, 2**18 // max(1, positions)))
 
-    def _fold(self, product: _Product, hidden: torch.Tensor, pieces: Sequence[slice], found: torch.Tensor) -> None:
-        """The log-sum-exp over each piece of the words, of all positions, into a row of `found`."""
-        parts, width = _even_pieces(len(hidden), self.positions), max(piece.stop - piece.start for piece in pieces)
+    def _fold(self, product: _Product, hidden: torch.Tensor, left: Iterator[tuple[slice, torch.Tensor]]) -> None:
+        """For each piece of the words that is left: the log-sum-exp over it, of all positions, into its row (N,)."""
+        parts = _even_pieces(len(hidden), self.positions)
+        most = max((part.stop - part.start for part in parts), default=0) * (self.words or self._words(len(hidden)))
         with torch.inference_mode():  # a thread has a mode of its own
             # Used again and again: memory that is new each time costs a fifth of all.
-            most = max((part.stop - part.start for part in parts), default=0) * width
             room = torch.empty(2, most, device=hidden.device)
-            for words, row in zip(pieces, found, strict=True):
+            for words, row in left:
                 weight = product.weight(self.weight[words])
                 for part in parts:
                     shape = (part.stop - part.start, words.stop - words.start)
@@ -112,19 +113,20 @@ def _as_it_is(values: torch.Tensor) -> torch.Tensor:
     return values
 
 
-def _in_threads(count: int, work: Callable[[int], None]) -> None:
-    """Calls work(i) for each i below count, each on a thread of its own, whose operations use no other threads."""
+def _in_threads(count: int, work: Callable[[], None]) -> None:
+    """Calls work on so many threads at once, each of whose operations use no other threads."""
     if count < 2:
-        return work(0)
+        return work()
     before = torch.get_num_threads()
 
-    def alone(i: int) -> None:
+    def alone() -> None:
         torch.set_num_threads(1)  # of this thread; but threads that begin later would begin so
-        work(i)
+        work()
 
     try:
         with ThreadPoolExecutor(count) as pool:
-            list(pool.map(alone, range(count)))
+            for done in [pool.submit(alone) for _ in range(count)]:
+                done.result()
     finally:
         torch.set_num_threads(before)
 
