@@ -66,12 +66,12 @@ class Head:
         most = max((part.stop - part.start for part in parts), default=0) * (self.words or self._words(len(hidden)))
         with torch.inference_mode():  # a thread has a mode of its own
             # Used again and again: memory that is new each time costs a fifth of all.
-            room = torch.empty(2, most, device=hidden.device)
+            room = torch.empty(2 if hidden.is_cuda else 1, most, device=hidden.device)
             for words, row in left:
                 weight = product.weight(self.weight[words])
                 for part in parts:
                     shape = (part.stop - part.start, words.stop - words.start)
-                    logits, spare = (piece[: shape[0] * shape[1]].view(shape) for piece in room)
+                    logits, spare = (room[i, : shape[0] * shape[1]].view(shape) for i in (0, -1))
                     product.multiply(hidden[part], weight, logits)
                     if self.bias is not None:
                         logits += self.bias[words]
@@ -148,12 +148,13 @@ def _products_of(dtype: torch.dtype) -> Iterator[None]:
 
 
 def _log_sum_exp(logits: torch.Tensor, spare: torch.Tensor) -> torch.Tensor:
-    """Over the words (N, W) -> (N,); overwrites `spare` (N, W).
+    """Over the words (N, W) -> (N,); overwrites `spare` (N, W), on a CPU the logits themselves.
 
     The log-probability of the likeliest word is small, so its difference from that word's logit loses nothing.
     """
+    likeliest = logits.amax(-1)
     torch.log_softmax(logits, -1, out=spare)
-    return logits.amax(-1) - spare.amax(-1)
+    return likeliest - spare.amax(-1)
 
 
 def _pieces(length: int, size: int) -> list[slice]:
