@@ -32,17 +32,8 @@ _DEPTH = 256
 
 def is_available(matrix: torch.Tensor) -> bool:
     """Whether `product` takes a matrix (N, H) or (W, H) like this one, on this machine and in this process."""
-    features = torch.cpu.get_capabilities()
-    return (
-        (matrix.dtype, matrix.device.type, matrix.shape[1] % 2) == (torch.bfloat16, "cpu", 0)
-        and bool(features.get("avx512_bf16"))
-        and not features.get("amx_bf16")  # there the kernel holds state of the processor; not tried
-        and torch.__version__.startswith(_TRIED_IN)
-        and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-        and bool(torch.backends.mkldnn.enabled)
-        and not any(name in os.environ for name in _RESTRICTIONS)
-        and _kernel() is not None
-    )
+    kind = (matrix.dtype, matrix.device.type, matrix.shape[1] % 2)
+    return kind == (torch.bfloat16, "cpu", 0) and bool(torch.backends.mkldnn.enabled) and _kernel() is not None
 
 
 def laid_out(weight: torch.Tensor) -> torch.Tensor:
@@ -76,6 +67,11 @@ def product(hidden: torch.Tensor, weight: torch.Tensor, out: torch.Tensor) -> No
 @functools.cache
 def _kernel() -> Callable[..., None] | None:
     """brgemm(rows, columns, depth, three leading dimensions, whether to add, a, b, sums, whether b is laid out)."""
+    features = torch.cpu.get_capabilities()
+    if not features.get("avx512_bf16") or features.get("amx_bf16"):
+        return None  # with AMX it would hold state of the processor: not tried
+    if not torch.__version__.startswith(_TRIED_IN) or any(name in os.environ for name in _RESTRICTIONS):
+        return None
     try:
         kernel = getattr(ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so")), _KERNEL)
     except (OSError, AttributeError):

@@ -62,20 +62,20 @@ class Head:
 
     def _fold(self, product: _Product, hidden: torch.Tensor, left: Iterator[tuple[slice, torch.Tensor]]) -> None:
         """For each piece of the words that is left: the log-sum-exp over it, of all positions, into its row (N,)."""
-        parts = _even_pieces(len(hidden), self.positions)
-        most = max((part.stop - part.start for part in parts), default=0) * (self.words or self._words(len(hidden)))
         with torch.inference_mode():  # a thread has a mode of its own
+            parts = torch.split(hidden, _even_size(len(hidden), self.positions))
+            most = len(parts[0]) * (self.words or self._words(len(hidden)))
             # Used again and again: memory that is new each time costs a fifth of all.
             room = torch.empty(2 if hidden.is_cuda else 1, most, device=hidden.device)
             for words, row in left:
-                weight = product.weight(self.weight[words])
-                for part in parts:
-                    shape = (part.stop - part.start, words.stop - words.start)
-                    logits, spare = (room[i, : shape[0] * shape[1]].view(shape) for i in (0, -1))
-                    product.multiply(hidden[part], weight, logits)
-                    if self.bias is not None:
-                        logits += self.bias[words]
-                    row[part] = _log_sum_exp(self._capped(logits), spare)
+                weight, bias = product.weight(self.weight[words]), None if self.bias is None else self.bias[words]
+                width = words.stop - words.start
+                for part, found in zip(parts, torch.split(row, len(parts[0])), strict=True):
+                    logits, spare = (room[i, : len(part) * width].view(-1, width) for i in (0, -1))
+                    product.multiply(part, weight, logits)
+                    if bias is not None:
+                        logits += bias
+                    found.copy_(_log_sum_exp(self._capped(logits), spare))
 
     def _of_targets(self, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """The logit of each target (N,), in float64."""
@@ -161,7 +161,6 @@ def _pieces(length: int, size: int) -> list[slice]:
     return [slice(first, min(first + size, length)) for first in range(0, length, size)]
 
 
-def _even_pieces(length: int, most: int) -> list[slice]:
-    """As few as they can be, of about one size: a small piece would be slow."""
-    count = -(-length // most)
-    return _pieces(length, -(-length // count)) if count else []
+def _even_size(length: int, most: int) -> int:
+    """How many at a time, `most` at the most, so that no piece is much smaller than the others: it would be slow."""
+    return max(1, -(-length // max(1, -(-length // most))))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 
@@ -93,7 +95,16 @@ def test_other_matrices_have_none(matrix: torch.Tensor) -> None:
     assert not bfloat16.is_available(matrix)
 
 
+@pytest.fixture
+def looked_up_anew() -> Iterator[None]:
+    """Whether there is a kernel is found out once in a process."""
+    bfloat16._kernel.cache_clear()
+    yield
+    bfloat16._kernel.cache_clear()
+
+
 @needs_the_kernel
+@pytest.mark.usefixtures("looked_up_anew")
 @pytest.mark.parametrize("reason", ["ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "version", "features", "switched off"])
 def test_a_process_that_must_not_call_the_kernel_does_not(reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if reason == "version":
