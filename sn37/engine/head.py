@@ -41,15 +41,18 @@ class Head:
     def losses(self, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """The cross-entropy (N,) in float64, in nats, of each target (N,) after its hidden state (N, H)."""
         total = torch.full(targets.shape, -torch.inf, dtype=torch.float64, device=hidden.device)
-        pieces = _pieces(len(self.weight), self.words or self._words(len(hidden)))
+        width = self.words or self._words(len(hidden))
+        pieces = _pieces(len(self.weight), width)
         found = torch.empty(len(pieces), len(hidden), device=hidden.device)
         product = _product_for(self.weight)
         states = product.hidden(hidden)
         with _products_of(self.weight.dtype):
             # A piece is made whole by the thread that is free for it: nothing depends on how many there are.
             left = iter([*zip(pieces, found, strict=True)])
-            threads = min(torch.get_num_threads(), len(pieces)) if hidden.device.type == "cpu" else 1
-            _in_threads(threads, lambda: self._fold(product, states, left))
+            if hidden.device.type == "cpu":
+                _in_threads(len(pieces), lambda: self._fold(product, states, left, width))
+            else:
+                self._fold(product, states, left, width)
         for log_sum_exp in found:
             total = torch.logaddexp(total, log_sum_exp.double())
         return total - self._of_targets(hidden, targets)
@@ -60,18 +63,22 @@ class Head:
             return 16_384
         return min(2_048, max(512, 2**18 // max(1, positions)))
 
-    def _fold(self, product: _Product, hidden: torch.Tensor, left: Iterator[tuple[slice, torch.Tensor]]) -> None:
-        """For each piece of the words that is left: the log-sum-exp over it, of all positions, into its row (N,)."""
+    def _fold(
+        self, product: _Product, hidden: torch.Tensor, left: Iterator[tuple[slice, torch.Tensor]], width: int
+    ) -> None:
+        """For each piece of the words that is left: the log-sum-exp over it, of all positions, into its row (N,).
+
+        width: the most words a piece has.
+        """
         with torch.inference_mode():  # a thread has a mode of its own
             parts = torch.split(hidden, _even_size(len(hidden), self.positions))
-            most = len(parts[0]) * (self.words or self._words(len(hidden)))
             # Used again and again: memory that is new each time costs a fifth of all.
-            room = torch.empty(2 if hidden.is_cuda else 1, most, device=hidden.device)
+            room = torch.empty(2 if hidden.is_cuda else 1, len(parts[0]) * width, device=hidden.device)
             for words, row in left:
                 weight, bias = product.weight(self.weight[words]), None if self.bias is None else self.bias[words]
-                width = words.stop - words.start
+                count = words.stop - words.start
                 for part, found in zip(parts, torch.split(row, len(parts[0])), strict=True):
-                    logits, spare = (room[i, : len(part) * width].view(-1, width) for i in (0, -1))
+                    logits, spare = (room[i, : len(part) * count].view(-1, count) for i in (0, -1))
                     product.multiply(part, weight, logits)
                     if bias is not None:
                         logits += bias
@@ -113,11 +120,12 @@ def _as_it_is(values: torch.Tensor) -> torch.Tensor:
     return values
 
 
-def _in_threads(count: int, work: Callable[[], None]) -> None:
-    """Calls work on so many threads at once, each of whose operations use no other threads."""
-    if count < 2:
-        return work()
+def _in_threads(most: int, work: Callable[[], None]) -> None:
+    """Calls work on as many threads as PyTorch may use, `most` at the most; its operations use no others."""
     before = torch.get_num_threads()
+    count = min(before, most)
+    if before == 1:
+        return work()
 
     def alone() -> None:
         torch.set_num_threads(1)  # of this thread; but threads that begin later would begin so

@@ -140,11 +140,14 @@ def test_what_the_head_allows_bfloat16_it_allows_nobody_else(build_model: Callab
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_the_number_of_threads_changes_nothing(build_model: Callable[..., Any], dtype: torch.dtype) -> None:
-    head = Head(build_model("phi", vocab_size=3_000).to(dtype))
+@pytest.mark.parametrize("vocabulary", [300, 3_000])
+def test_the_number_of_threads_changes_nothing(
+    build_model: Callable[..., Any], dtype: torch.dtype, vocabulary: int
+) -> None:
+    head = Head(build_model("phi", vocab_size=vocabulary).to(dtype))
     draw = torch.Generator().manual_seed(0)
     hidden = torch.randn(700, head.weight.shape[1], generator=draw).to(dtype)
-    targets = torch.randint(3_000, (700,), generator=draw)
+    targets = torch.randint(vocabulary, (700,), generator=draw)
     before, found = torch.get_num_threads(), []
     try:
         for threads in (1, 2, 5):
