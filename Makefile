@@ -42,7 +42,7 @@ lab: $(READY)
 # What takes part besides is an extra; whatever the lock holds stays at its version.
 bench: $(READY)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation -c requirements.lock -e '.[bench]'
-	@$(BIN)/sn37 bench $(BENCH_ARGS)
+	@PYTHONPATH=tests $(BIN)/python -m bench $(BENCH_ARGS)
 
 # The stamp is written last, so an interrupted installation is taken up again.
 $(READY): requirements.lock pyproject.toml

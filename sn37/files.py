@@ -1,17 +1,20 @@
-"""The files that travel with the package: notebooks and pipelines.
+"""The files that travel with the package, and files written so that a kill leaves them whole.
 
-Pure, but for looking at the disk. In an installed package they lie in its folder `_files`, in a
+Pure, but for the disk. In an installed package notebooks and pipelines lie in its folder `_files`, in a
 checkout beside the package.
 """
 
 from __future__ import annotations
 
+import json
+import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from sn37.errors import ConfigError
+from sn37.errors import ConfigError, EvaluatorFault, disk_faults
 
-__all__ = ["Kind", "shipped"]
+__all__ = ["Kind", "read_json", "shipped", "write_bytes", "write_json", "write_text"]
 
 Kind = Literal["notebooks", "pipelines"]
 
@@ -31,3 +34,49 @@ def shipped(kind: Kind, name: str = ".") -> Path:
         return folder / name
     present = sorted(path.name for path in folder.glob("[!.]*")) if folder.is_dir() else []
     raise ConfigError(f"no file {name!r} among the {kind} of sn37; expected one of: {', '.join(present) or 'none'}")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file aside and rename it into place. Raises EvaluatorFault where the disk takes no more."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """`write_text` for bytes."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    with disk_faults(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with disk_faults(path), aside.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+            aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Write JSON data aside and rename it into place; the same data gives the same bytes.
+
+    Raises TypeError and ValueError on what is no JSON data, numbers that are not finite among them.
+    """
+    write_text(path, json.dumps(data, indent=1, sort_keys=True, allow_nan=False, default=_plain) + "\n")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, tuple | frozenset | set):
+        return sorted(value) if isinstance(value, frozenset | set) else list(value)
+    raise TypeError(f"{type(value).__name__} has no place in a record")
+
+
+def read_json(path: Path) -> Any:
+    """JSON data, or None where there is no such file. Raises EvaluatorFault on a damaged file."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise EvaluatorFault(f"the record {path} cannot be read: {error}; move it away to go on") from error

@@ -17,7 +17,6 @@ COMMANDS = (
     ["demo"],
     ["run"],
     ["init"],
-    ["bench"],
     ["competitions"],
     *(["competitions", name] for name in ("list", "show", "check", "publish", "fund")),
     ["devnet"],

@@ -22,25 +22,32 @@ PURE = (
 )
 """The rooms that know nothing but the standard library and each other."""
 
-COMPOSED = ("chain", "competitions", "engine", "hub", "methods", "sources")
+LIBRARY = ("competitions", "data", "evaluation", "methods", "records", "sources")
+"""What a notebook of a researcher needs."""
+
+COMPOSED = (*LIBRARY, "chain", "checks", "engine", "hub", "workers")
 """What the validator and the miner put together."""
 
 SEES = {
     **dict.fromkeys(PURE, ()),
     "chain": (),
     "engine": (),
-    "hub": (),
+    "workers": (),
+    "checks": ("engine",),
     "sources": (),
+    "hub": ("checks",),
+    "data": ("hub", "sources"),
     "methods": ("engine.interface",),
     "competitions": ("methods", "sources"),
+    "evaluation": ("checks", "competitions", "engine", "methods", "workers"),
+    "records": ("competitions",),
     "validator": COMPOSED,
     "miner": COMPOSED,
-    "analysis": ("validator.records",),
-    "bench": (*COMPOSED, "miner", "validator"),
+    "analysis": ("records",),
     "devnet": (*COMPOSED, "miner"),
     "notebook": (),
     "pipeline": ("notebook",),
-    "commands": (*COMPOSED, "analysis", "bench", "devnet", "miner", "pipeline", "validator"),
+    "commands": (*COMPOSED, "analysis", "devnet", "miner", "pipeline", "validator"),
     "cli": ("commands",),
     "__main__": ("cli",),
 }
@@ -49,10 +56,9 @@ SEES = {
 ONLY_IN = {
     "bittensor": ("chain", "devnet"),
     "bittensor_core": ("chain", "devnet"),
-    "huggingface_hub": ("hub", "devnet"),
-    "lm_eval": ("bench",),
+    "huggingface_hub": ("data", "hub", "devnet"),
     "papermill": ("notebook",),
-    "ray": ("engine",),
+    "ray": ("workers",),
     "starlette": ("devnet",),
     "typer": ("cli", "commands"),
     "uvicorn": ("devnet",),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sn37.competition import Competition
 from sn37.incentive import moving_average
-from sn37.validator.records import Epoch, Records
+from sn37.records.epochs import Epoch, Records
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

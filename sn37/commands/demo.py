@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from sn37.competition import Competition
     from sn37.devnet.population import Validator
     from sn37.devnet.world import World
-    from sn37.validator.records import Epoch, Records
+    from sn37.records.epochs import Epoch, Records
 
 __all__ = ["Competitions", "demo", "introduce", "records_of", "run_validators", "show_leaderboard", "timed"]
 
@@ -156,7 +156,7 @@ def _epochs(world: World, root: Path, sync_block: int) -> list[tuple[str, Epoch]
 
 def records_of(root: Path, name: str) -> Records:
     """What that validator recorded."""
-    from sn37.validator.records import Records
+    from sn37.records.epochs import Records
 
     return Records(root / name / "validator" / "records")
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from sn37.devnet.everything import Everything
-    from sn37.validator.records import Epoch
+    from sn37.records.epochs import Epoch
 
 __all__ = ["play"]
 

@@ -24,9 +24,9 @@ from sn37.devnet.founding import (
     settle_validators,
 )
 from sn37.devnet.population import Miner
-from sn37.engine.confinement import die_with_parent
 from sn37.miner import publish
 from sn37.sources.authors import MIN_STAKE
+from sn37.workers.confinement import die_with_parent
 
 if TYPE_CHECKING:
     from sn37.devnet.everything import Everything

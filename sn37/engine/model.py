@@ -6,7 +6,7 @@ no generation setting is read, nothing is fetched. Of `config.json` only the fie
 are kept, so no field can choose a file, a kernel, a quantizer or an adapter.
 
 Knows nothing of competitions or scores. Does not protect against weights that are too large for the
-machine or a config that asks for absurd sizes within them: that is what `sn37.engine.isolation` is for.
+machine or a config that asks for absurd sizes within them: that is what `sn37.workers.isolation` is for.
 """
 
 from __future__ import annotations

@@ -15,12 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sn37.competition import Constraints
-from sn37.errors import HubFault, ModelFault
-from sn37.hub.cache import Cache, Lease
-from sn37.hub.repos import RemoteFile, RepoType, file_path, listing, opened
-from sn37.hub.safetensors_head import Tensor, head_bytes, tensors
-from sn37.hub.static import (
+from sn37.checks.files import (
     StaticReport,
     check_files,
     check_no_code,
@@ -32,6 +27,11 @@ from sn37.hub.static import (
     loaded,
     read_config,
 )
+from sn37.checks.safetensors_head import Tensor, head_bytes, tensors
+from sn37.competition import Constraints
+from sn37.errors import HubFault, ModelFault
+from sn37.hub.cache import Cache, Lease
+from sn37.hub.repos import RemoteFile, RepoType, file_path, listing, opened
 from sn37.hub.wire import Absent, TooLong, Wire
 from sn37.submission import ModelId, content_hash, is_model_file
 

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
+from sn37.checks.files import carries_code
 from sn37.errors import ConfigError, HubFault
 from sn37.hub.repos import RemoteFile, RepoType, listing
-from sn37.hub.static import carries_code
 from sn37.hub.wire import Absent, Wire
 from sn37.submission import file_digest, is_model_file
 

@@ -21,7 +21,6 @@ RepoType = Literal["model", "dataset"]
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _REPO = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,95}/[A-Za-z0-9_][A-Za-z0-9._-]{0,95}")
-_NAME = re.compile(r"[^/\\\x00-\x1f\x7f]{1,255}")
 _MAX_FILES = {"model": 10_000, "dataset": 200_000}
 
 
@@ -95,12 +94,6 @@ def _file(entry: dict[str, Any], path: str) -> RemoteFile:
     if sha256 is not None and not re.fullmatch(r"[0-9a-f]{64}", str(sha256)):
         raise HubFault(f"the hub's listing {path} holds a malformed digest of {name!r}")
     return RemoteFile(name, size, sha256, blob)
-
-
-def safe_path(path: str) -> bool:
-    """Whether a path of a repo can be written below a folder, and nowhere else."""
-    parts = path.split("/")
-    return len(parts) <= 16 and all(_NAME.fullmatch(part) and part not in (".", "..") for part in parts)
 
 
 def commits(wire: Wire, repo: str, repo_type: RepoType) -> Iterator[tuple[str, datetime]]:

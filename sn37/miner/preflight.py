@@ -44,9 +44,9 @@ def preflight(folder: Path, competition: Competition, tokenizer: Path | None = N
 
     tokenizer: folder of the competition's tokenizer, where it fixes one; its words must all have an embedding.
     """
-    from sn37.engine.inspection import check_vocabulary, inspect, linear_norms
-    from sn37.engine.tokenizer import load_tokenizer
-    from sn37.hub import check_static
+    from sn37.checks.files import check_static
+    from sn37.checks.tokenizer import load_tokenizer
+    from sn37.checks.weights import check_vocabulary, inspect, linear_norms
 
     report = check_static(folder, competition.constraints)
     nested = [name for name in report.files if "/" in name]

@@ -38,7 +38,7 @@ Count = Annotated[int, Ge(1), Le(10_000)]
 
 
 class DatasetReader(Protocol):
-    """Hub datasets as pinned at the sync block (implemented by `sn37.hub.pages`)."""
+    """Hub datasets as pinned at the sync block (implemented by `sn37.data.pages`)."""
 
     def configs(self, repo: str) -> Sequence[str]:
         """The dataset's configs, sorted."""

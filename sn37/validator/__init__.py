@@ -8,13 +8,13 @@ output happen at the edges.
 
 from __future__ import annotations
 
+from sn37.records.epochs import Epoch, Records
 from sn37.validator.connect import connect
 from sn37.validator.decide import Decision, decide
 from sn37.validator.evaluate import Results, evaluate
 from sn37.validator.fetch import Fetched, fetch
 from sn37.validator.plan import Plan, plan
 from sn37.validator.publish import Publication, publish, write_result
-from sn37.validator.records import Epoch, Records
 from sn37.validator.settings import Settings
 
 __all__ = [

@@ -14,11 +14,12 @@ from sn37.clock import picked_up
 from sn37.competition import Competition, Epsilon
 from sn37.errors import ConfigError
 from sn37.incentive import Contender, beats
+from sn37.records.epochs import Epoch
+from sn37.records.recall import Pick
 from sn37.schedule import Schedule
 from sn37.submission import Submission
-from sn37.validator.records import Epoch
 
-__all__ = ["Limits", "Pick", "Tried", "history", "kept", "pick", "sort_out"]
+__all__ = ["Limits", "Tried", "history", "kept", "pick", "sort_out"]
 
 
 @dataclass(frozen=True)
@@ -54,15 +55,6 @@ class Tried:
     sync_block: int
     score: float
     winner: Contender | None
-
-
-@dataclass(frozen=True)
-class Pick:
-    """What becomes of one submission in this epoch. why: the reason, for people; evaluate: whether it is run."""
-
-    submission: Submission
-    evaluate: bool
-    why: str
 
 
 Key = tuple[str, int, str]

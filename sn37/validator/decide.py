@@ -11,9 +11,9 @@ from typing import Any
 from sn37 import incentive
 from sn37.competition import Competition
 from sn37.incentive import Contender, Verdict
-from sn37.validator.faults import Fault
+from sn37.records.epochs import Epoch
+from sn37.records.faults import Fault
 from sn37.validator.plan import Plan
-from sn37.validator.records import Epoch
 from sn37.validator.stages import FAULT_FILE
 
 __all__ = ["Decision", "decide", "judge_results", "weights_at"]

@@ -12,19 +12,19 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sn37.validator.contenders import Pick
+from sn37.evaluation.progress import Progress
+from sn37.records.epochs import Epoch
+from sn37.records.faults import Fault
+from sn37.records.recall import Pick
 from sn37.validator.decide import judge_results
-from sn37.validator.faults import Fault
 from sn37.validator.fetch import Fetched, versions
 from sn37.validator.plan import Plan
-from sn37.validator.progress import Progress
-from sn37.validator.records import Epoch
 from sn37.validator.settings import Settings
 from sn37.validator.stages import kept_fault
 
 if TYPE_CHECKING:
-    from sn37.engine.executors import Executor, Limits
     from sn37.hub import FetchedModel
+    from sn37.workers.executors import Executor, Limits
 
 __all__ = ["Results", "evaluate"]
 
@@ -88,7 +88,8 @@ def _outcomes(
     fetched: Fetched, picks: list[Pick], executor: Executor | None
 ) -> Iterator[tuple[Pick, FetchedModel | None, Mapping[str, Any] | Fault]]:
     """(pick, model, result or fault) as they are had: what cannot be fetched needs no worker."""
-    from sn37.validator.evaluation import evaluate_all, payload_of
+    from sn37.evaluation.job import payload_of
+    from sn37.evaluation.run import evaluate_all
 
     plan = fetched.plan
     if not picks:
@@ -126,8 +127,8 @@ def _outcomes(
 @contextmanager
 def _workers(plan: Plan, given: Executor | None) -> Iterator[tuple[Executor, Limits]]:
     """The given executor, left open, or the one of the settings, closed afterwards; and what a worker may take."""
-    from sn37.engine.executors import Limits, open_executor
-    from sn37.validator.evaluation import preloaded
+    from sn37.evaluation.run import preloaded
+    from sn37.workers.executors import Limits, open_executor
 
     devices = _devices(plan.settings)
     # The nodes of a cluster share out memory of their own.

@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from sn37.clock import generator
 from sn37.competition import EvalTask
 from sn37.errors import EvaluatorFault
+from sn37.files import write_text
+from sn37.records.epochs import Epoch
+from sn37.records.faults import Fault
+from sn37.records.recall import Pick
 from sn37.sample import Sample, digest, from_record, to_record
-from sn37.validator.contenders import Pick
-from sn37.validator.faults import Fault
 from sn37.validator.plan import Plan
-from sn37.validator.records import Epoch, write_text
 from sn37.validator.stages import kept_fault
 
 if TYPE_CHECKING:
@@ -112,9 +113,9 @@ def versions() -> dict[str, str]:
 def draw(plan: Plan, task: EvalTask, subnet: Subnet, hub: Hub) -> tuple[tuple[Sample, ...], dict[str, Any]]:
     """Draw one task's samples; returns them and what the manifest says of the data."""
     from sn37.chain import verify
-    from sn37.hub import PinnedDatasets
+    from sn37.data.pages import PinnedDatasets
+    from sn37.data.runs import WandbRuns
     from sn37.sources import SOURCES, Context
-    from sn37.validator.runs import WandbRuns
 
     datasets = PinnedDatasets(hub, plan.as_of, plan.settings.root / "cache" / "pages")
     context = Context(

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 from sn37.clock import seed_of
 from sn37.competition import Competition
 from sn37.errors import ChainFault, ConfigError
+from sn37.files import write_bytes
+from sn37.records.epochs import Epoch, Records, average_of
+from sn37.records.recall import Pick, competition_of, picks_of
 from sn37.schedule import Schedule, Share
 from sn37.submission import file_digest
 from sn37.validator import contenders
-from sn37.validator.contenders import Pick
-from sn37.validator.recall import competition_of, picks_of
-from sn37.validator.records import Epoch, Records, average_of, write_bytes
 from sn37.validator.settings import Settings
 from sn37.validator.stages import kept_fault
 

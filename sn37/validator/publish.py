@@ -8,9 +8,9 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sn37.files import write_json
 from sn37.validator.decide import Decision, weights_at
 from sn37.validator.plan import Plan
-from sn37.validator.records import write_json
 from sn37.validator.stages import FAULT_FILE, kept_fault
 
 if TYPE_CHECKING:

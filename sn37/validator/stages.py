@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 from sn37 import errors
 from sn37.errors import ConfigError, Sn37Error
-from sn37.validator.faults import Fault
-from sn37.validator.records import Epoch
+from sn37.records.epochs import Epoch
+from sn37.records.faults import Fault
 
 __all__ = ["FAULT_FILE", "kept_fault"]
 

@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from sn37.bench import models
-from sn37.bench.contestants import CONTESTANTS, Bench
-from sn37.bench.epochs import Epochs
-from sn37.bench.measure import CONTESTANT_NAMES, Measurement, Plan
-from sn37.bench.precision import largest_error
-from sn37.bench.process import Contestant, ContestantFailed
-from sn37.bench.report import cells, figure, speedup, write
-from sn37.bench.workloads import WORKS, needed_operations, rows_of
+from bench import models
+from bench.contestants import CONTESTANTS, Bench
+from bench.epochs import Epochs
+from bench.measure import CONTESTANT_NAMES, Measurement, Plan
+from bench.precision import largest_error
+from bench.process import Contestant, ContestantFailed
+from bench.report import cells, figure, speedup, write
+from bench.workloads import WORKS, needed_operations, rows_of
 from sn37.errors import ConfigError
 
 VOCABULARY = 600

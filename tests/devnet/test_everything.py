@@ -10,11 +10,11 @@ from sn37.devnet import founding_everything as founding
 from sn37.devnet.everything import FUNDING, Everything
 from sn37.devnet.scaled import SHARES
 from sn37.devnet.world import World
-from sn37.engine.executors import open_executor
 from sn37.errors import ConfigError
+from sn37.evaluation.run import preloaded
 from sn37.methods import METHODS
 from sn37.sources import SOURCES
-from sn37.validator.evaluation import preloaded
+from sn37.workers.executors import open_executor
 
 IDS = (1, 2, 3, 4, 50, 51)
 NOT_COUNTED = {"runs of an under-staked validator", "runs with a forged signature", "runs without a signature"}

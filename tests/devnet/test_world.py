@@ -125,7 +125,7 @@ def test_the_late_one_is_picked_up_by_the_second_epoch(world, submissions):
 @pytest.fixture(scope="module")
 def samples(world, tmp_path_factory):
     """The samples of one epoch, read as a validator reads them."""
-    from sn37.hub import PinnedDatasets
+    from sn37.data.pages import PinnedDatasets
     from sn37.sources import SOURCES, Context
 
     head = world.chain.head()
@@ -143,9 +143,9 @@ def samples(world, tmp_path_factory):
 @pytest.fixture(scope="module")
 def raw(world, submissions, samples):
     """Raw scores by training steps, then task."""
-    from sn37.engine.inspection import inspect
+    from sn37.checks.tokenizer import load_tokenizer
+    from sn37.checks.weights import inspect
     from sn37.engine.reference import ReferenceEngine
-    from sn37.engine.tokenizer import load_tokenizer
     from sn37.methods import METHODS
 
     constraints = world.competition.constraints

@@ -277,7 +277,7 @@ def test_a_plan_is_the_same_in_any_process(fresh: Callable[[str], str]) -> None:
 SCARCE = """
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
-from sn37.engine import confinement
+from sn37.workers import confinement
 from sn37.engine.fast import FastEngine
 from sn37.engine.interface import GenerateRow, LossRow
 torch.manual_seed(0)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sn37.devnet.world import World
-from sn37.validator.records import Epoch, Records
+from sn37.records.epochs import Epoch, Records
 
 PATIENCE_S = 240
 

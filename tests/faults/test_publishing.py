@@ -4,7 +4,7 @@ import pytest
 
 from sn37.devnet.chain.state import neurons_at
 from sn37.errors import ConfigError
-from sn37.validator.records import Records
+from sn37.records.epochs import Records
 
 STRANGER = "5C4hrfjw9DjXZTzV3MwzrrAr9P1MJhSrvWGWqi1eSuyUpnhM"
 

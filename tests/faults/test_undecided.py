@@ -8,7 +8,7 @@ import pytest
 from sn37.devnet.datasets import Dataset
 from sn37.devnet.hub.faults import Fault
 from sn37.errors import ChainFault, DataFault, EvaluatorFault, HubFault
-from sn37.validator.records import Records
+from sn37.records.epochs import Records
 
 
 @pytest.fixture
@@ -195,6 +195,6 @@ def test_a_disk_without_room_leaves_the_epoch_undecided(played, tmp_path, monkey
         monkeypatch.context() as patch,
         pytest.raises(EvaluatorFault, match="No space left on device; free some space"),
     ):
-        patch.setattr("sn37.validator.records.os.fsync", full)
+        patch.setattr("sn37.records.epochs.os.fsync", full)
         played.epoch(home)
     decides_as_undisturbed(played, home, tmp_path)

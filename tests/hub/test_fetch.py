@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
+from sn37.checks.files import check_static
 from sn37.competition import Constraints
 from sn37.devnet.hub import HubServer
 from sn37.errors import ModelFault
-from sn37.hub import Hub, check_static
+from sn37.hub import Hub
 from sn37.submission import ModelId, content_hash, secure_hash
 
 Connect = Callable[..., Hub]

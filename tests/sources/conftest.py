@@ -13,14 +13,14 @@ from bittensor_core import Keypair
 
 from sn37.chain import verify
 from sn37.clock import generator
+from sn37.data.pages import PinnedDatasets
+from sn37.data.runs import WandbRuns
 from sn37.devnet.datasets import Dataset, public_datasets
 from sn37.devnet.hub import HubServer
 from sn37.devnet.runs import cortex_run, prompting_run
 from sn37.devnet.wandb import API_KEY, ServedRun, WandbServer
 from sn37.hub import Hub
-from sn37.hub.pages import PinnedDatasets
 from sn37.sources import Context
-from sn37.validator.runs import WandbRuns
 
 AS_OF = datetime(2026, 1, 10, tzinfo=UTC)
 KEYS = {name: Keypair.create_from_uri(f"//{name}") for name in ("trusted", "second", "poor", "nobody")}

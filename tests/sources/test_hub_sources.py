@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 
 from sn37.clock import generator
+from sn37.data.pages import PinnedDatasets
 from sn37.devnet.datasets import Dataset, codeforces_cots, fineweb, macrobench, public_datasets, synthetic_1_sft
 from sn37.devnet.hub import Fault, HubServer
 from sn37.errors import DataFault
-from sn37.hub import Hub, PinnedDatasets
+from sn37.hub import Hub
 from sn37.sample import ChoiceSample, ReferenceSample, TextSample, digest
 from sn37.sources import SOURCES, Context
 from sn37.sources.synthetic_1_sft import SYSTEM_PROMPT, answer_end, exchange
@@ -64,7 +65,7 @@ from datetime import datetime
 from pathlib import Path
 from sn37.clock import generator
 from sn37.hub import Hub
-from sn37.hub.pages import PinnedDatasets
+from sn37.data.pages import PinnedDatasets
 from sn37.sample import digest
 from sn37.sources import SOURCES, Context
 as_of = datetime.fromisoformat({AS_OF.isoformat()!r})
@@ -322,8 +323,8 @@ def test_a_dataset_that_cannot_serve_is_a_data_fault_with_the_place(
 def test_the_real_datasets_still_have_their_schemas(
     name: str, args: dict[str, int], make_context: Make, tmp_path: Path
 ) -> None:
+    from sn37.data.pages import PinnedDatasets
     from sn37.hub import Hub
-    from sn37.hub.pages import PinnedDatasets
 
     now = datetime.now(UTC)
     hub = Hub("https://huggingface.co", cache=tmp_path / "models")

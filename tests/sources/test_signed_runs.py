@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
+from sn37.data.runs import WandbRuns
 from sn37.devnet.wandb import API_KEY, WandbServer
 from sn37.errors import DataFault, EvaluatorFault
 from sn37.sample import ChoiceSample, ReferenceSample, digest
 from sn37.sources import SOURCES, Context
 from sn37.sources.base import Run
 from sn37.sources.cortex import unwanted
-from sn37.validator.runs import WandbRuns
 
 AS_OF = datetime(2026, 1, 10, tzinfo=UTC)
 PROJECTS = {"prompting": "macrocosmos/prompting-validators", "cortex": "cortex-t/multi-modality"}
@@ -58,7 +58,7 @@ from sn37.clock import generator
 from sn37.devnet.wandb import API_KEY
 from sn37.sample import digest
 from sn37.sources import SOURCES, Context
-from sn37.validator.runs import WandbRuns
+from sn37.data.runs import WandbRuns
 trusted = frozenset(str(Keypair.create_from_uri("//" + name).ss58_address) for name in ("trusted", "second"))
 for name in ("prompting", "cortex"):
     reader = WandbRuns({wandb_server.base_url!r}, API_KEY)

@@ -23,11 +23,11 @@ from sn37.competitions import read_competition
 from sn37.devnet.chain import Chain
 from sn37.devnet.datasets import Dataset
 from sn37.devnet.hub import HubServer
-from sn37.engine.executors import Executor, LocalExecutor
+from sn37.evaluation.run import preloaded
 from sn37.hub import Hub
 from sn37.submission import ModelId, content_hash, secure_hash
-from sn37.validator.evaluation import preloaded
 from sn37.validator.settings import Settings
+from sn37.workers.executors import Executor, LocalExecutor
 
 NETUID = 37
 START_BLOCK = 5_200_000
@@ -101,7 +101,7 @@ class Small:
             small.server.endpoint, small.server.token_of("curator")
         )
         tokenizer = root / "tokenizer"
-        from sn37.engine.tokenizer import byte_tokenizer
+        from sn37.checks.tokenizer import byte_tokenizer
 
         byte_tokenizer().save_pretrained(tokenizer)
         small.upload("curator/tokenizer", {path.name: path.read_bytes() for path in sorted(tokenizer.iterdir())})

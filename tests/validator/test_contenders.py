@@ -6,10 +6,11 @@ from itertools import permutations
 import pytest
 
 from sn37.competition import Competition, Constraints, EvalTask, LinearDecay
+from sn37.files import write_json
+from sn37.records.epochs import Records
 from sn37.schedule import Period, Schedule, Share
 from sn37.submission import Submission
 from sn37.validator.contenders import Limits, history, kept, pick, sort_out
-from sn37.validator.records import Records, write_json
 
 COMMIT, HASH = "a" * 40, "A" * 43 + "="
 EPSILON = LinearDecay(0.05, 0.01, 1000)

@@ -4,8 +4,8 @@ import pytest
 
 from sn37.competition import Competition, Constraints, EvalTask, Fixed, InverseExponential
 from sn37.errors import ChainFault, DataFault, EvaluatorFault
+from sn37.records.faults import Fault
 from sn37.validator.decide import judge_results
-from sn37.validator.faults import Fault
 
 COMPETITION = Competition(
     7,

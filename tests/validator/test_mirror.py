@@ -11,11 +11,11 @@ import pytest
 from wandb.proto.wandb_internal_pb2 import Record
 
 from sn37.competition import Competition, Constraints, EvalTask, Fixed, InverseExponential
+from sn37.records.epochs import Records
 from sn37.schedule import Share
 from sn37.validator.decide import Decision
 from sn37.validator.mirror import Mirror, mirror_epoch
 from sn37.validator.plan import Plan
-from sn37.validator.records import Records
 from sn37.validator.settings import Settings
 from sn37.validator.step import Row, step
 

@@ -1,0 +1,1 @@
+"""Rows of hub datasets pinned in time, and signed wandb runs."""

@@ -1,0 +1,1 @@
+"""The record of an epoch, and folds over many of them."""

@@ -1,0 +1,269 @@
+"""Run one function in a process of its own, where it can hurt nobody, and take its result back as data.
+
+Each call gets a fresh process in a session of its own: stripped environment, empty home folder, no network, a time
+and a memory limit; it is killed hard, with everything it started. Payload, result and progress are JSON, bounded in
+size; nothing is unpickled. The function is named, `"module:function"`, and is called with
+(payload, report), where `report` sends a small dict to `on_progress`.
+
+`call` starts Python anew each time. A `ForkServer` imports the heavy libraries once and forks each worker from
+that clean process, which has loaded no model and runs nothing else: the same isolation, seconds sooner.
+
+What it does not protect against is said in `sn37.workers.confinement`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO, Literal
+
+from sn37 import errors
+from sn37.errors import EvaluatorFault, Sn37Error
+from sn37.workers import confinement
+
+__all__ = ["Cancel", "ForkServer", "WorkerDied", "call"]
+
+MAX_RESULT_BYTES = 256 << 20
+_MAX_MESSAGE_BYTES = 1 << 16
+_GRACE_S = 120.0
+
+Death = Literal["signal", "time", "memory", "error", "garbage", "lost"]
+
+
+class WorkerDied(EvaluatorFault):
+    """A worker ended without a result, and it is not known whose fault that is.
+
+    kind: "signal" killed, "time" and "memory" a limit, "error" an unexpected exception, "garbage" a result that
+    cannot be read, "lost" the watching process itself is gone.
+    """
+
+    def __init__(self, kind: Death, text: str) -> None:
+        super().__init__(text)
+        self.kind: Death = kind
+
+
+class Cancel:
+    """Ends the calls it is given to, from another thread: their workers are killed, and so is any that starts later."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._open: set[socket.socket] = set()
+        self.asked = False
+
+    def __call__(self) -> None:
+        """End them all."""
+        with self._lock:
+            self.asked = True
+            for connection in self._open:
+                with contextlib.suppress(OSError):
+                    connection.shutdown(socket.SHUT_RDWR)
+
+    @contextlib.contextmanager
+    def watching(self, connection: socket.socket) -> Iterator[None]:
+        """While a call talks over `connection`."""
+        with self._lock:
+            self._open.add(connection)
+            if self.asked:
+                connection.shutdown(socket.SHUT_RDWR)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._open.discard(connection)
+
+
+def call(function: str, payload: Mapping[str, Any], **limits: Any) -> dict[str, Any]:
+    """`ForkServer.call` in a Python that was started for it alone."""
+    with ForkServer() as server:
+        return server.call(function, payload, **limits)
+
+
+class ForkServer:
+    """A clean process that has imported `modules` and forks a worker per call. Starts with the first, or by `start`.
+
+    Calls may come from several threads. modules: they only import and compute nothing, for a fork keeps no threads.
+    """
+
+    def __init__(self, modules: Sequence[str] = ()) -> None:
+        self.modules = tuple(modules)
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._control: socket.socket  # there is one while there is a process
+        self._home = tempfile.TemporaryDirectory(prefix="sn37-", ignore_cleanup_errors=True)
+
+    def __enter__(self) -> ForkServer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def start(self) -> None:
+        """Start importing now, without waiting for it; does nothing while the process lives."""
+        with self._lock:
+            if self._process is not None:
+                if self._process.poll() is None:
+                    return
+                self._control.close()  # of one that died
+            self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            with theirs:
+                command = [sys.executable, "-m", "sn37.workers.supervisor", str(theirs.fileno()), *self.modules]
+                with (Path(self._home.name) / "log").open("ab") as log:
+                    self._process = subprocess.Popen(
+                        command,
+                        env=confinement.environment(Path(self._home.name)),
+                        cwd=self._home.name,
+                        pass_fds=[theirs.fileno()],
+                        stdin=subprocess.DEVNULL,
+                        stdout=log,
+                        stderr=log,
+                        start_new_session=True,
+                    )
+
+    def stop(self) -> None:
+        """End the process and every worker; calls still under way fail. The next call starts it again."""
+        with self._lock:
+            if self._process is not None:
+                self._control.close()
+                self._process.kill()
+                self._process.wait()
+                self._process = None
+
+    def close(self) -> None:
+        """`stop`, for good."""
+        self.stop()
+        self._home.cleanup()
+
+    def call(
+        self,
+        function: str,
+        payload: Mapping[str, Any],
+        *,
+        time_limit_s: float,
+        memory_bytes: int | None = None,
+        env: Mapping[str, str] | None = None,
+        on_progress: Callable[[dict[str, Any]], None] | None = None,
+        max_result_bytes: int = MAX_RESULT_BYTES,
+        fail_allocations: bool = True,
+        cancel: Cancel | None = None,
+    ) -> dict[str, Any]:
+        """The dict that `function(payload, report)` returns, run in a worker of its own.
+
+        memory_bytes: above it the worker is killed; with `fail_allocations` its allocations fail before that, so
+        that it can do with less. env: added to the worker's environment; cancel: ends the call early. Raises the
+        Sn37Error the function raised, and WorkerDied when there is no result.
+        """
+        self.start()
+        with tempfile.TemporaryDirectory(prefix="sn37-", ignore_cleanup_errors=True) as name:
+            folder = Path(name)
+            (folder / "payload.json").write_text(json.dumps(payload, allow_nan=False))
+            request = {
+                "function": function,
+                "folder": name,
+                "env": confinement.environment(folder, env),
+                "time_limit_s": time_limit_s,
+                "memory_bytes": memory_bytes,
+                "max_result_bytes": max_result_bytes,
+                "fail_allocations": fail_allocations,
+            }
+            ended = self._converse(json.dumps(request).encode(), time_limit_s, on_progress, cancel or Cancel())
+            return _result(folder, ended, request)
+
+    def _converse(
+        self,
+        request: bytes,
+        time_limit_s: float,
+        on_progress: Callable[[dict[str, Any]], None] | None,
+        cancel: Cancel,
+    ) -> dict[str, Any]:
+        """Send the request, pass progress on, return how the worker ended."""
+        ours, theirs = socket.socketpair()
+        with ours, ours.makefile("rb") as lines, cancel.watching(ours):
+            with theirs:
+                try:
+                    socket.send_fds(self._control, [request], [theirs.fileno()])
+                except OSError as error:
+                    raise WorkerDied("lost", f"no worker could be started: {error}; {self._log()}") from error
+            ours.settimeout(time_limit_s + _GRACE_S)
+            while line := _line(lines):
+                message = json.loads(line)
+                if "ended" in message:
+                    return dict(message["ended"])
+                if "progress" in message and on_progress is not None:
+                    on_progress(message["progress"])
+        raise WorkerDied("lost", f"the process that watches over a worker is gone; {self._log()}")
+
+    def _log(self) -> str:
+        return f"it said: {_tail(Path(self._home.name) / 'log')}"
+
+
+def _line(lines: BinaryIO) -> bytes:
+    """The next message; nothing where the other side is gone or silent for too long."""
+    try:
+        return lines.readline(_MAX_MESSAGE_BYTES)
+    except OSError:
+        return b""
+
+
+def _result(folder: Path, ended: Mapping[str, Any], request: Mapping[str, Any]) -> dict[str, Any]:
+    """The result file's content, or the error that stands for it."""
+    if ended["how"] == "time":
+        raise WorkerDied("time", f"the worker ran longer than {request['time_limit_s']:g} s and was killed")
+    if ended["how"] == "memory":
+        raise WorkerDied("memory", f"the worker took more than {request['memory_bytes']:,} bytes and was killed")
+    if ended["how"] == "signal":
+        name = signal.Signals(-ended["code"]).name
+        raise WorkerDied("signal", f"the worker was killed by {name}; it said: {_tail(folder / 'log')}")
+    if ended["how"] != "exit" or ended["code"] != 0:
+        raise WorkerDied("error", f"the worker ended without a result; it said: {_tail(folder / 'log')}")
+    result = _read(folder / "result.json", request["max_result_bytes"])
+    if isinstance(result.get("ok"), dict):
+        return dict(result["ok"])
+    if isinstance(result.get("fault"), dict):
+        raise _rebuilt(result["fault"])
+    if isinstance(result.get("error"), dict):
+        error = result["error"]
+        kind: Death = "memory" if error.get("memory") else "error"
+        raise WorkerDied(kind, f"{error.get('type')}: {error.get('text')}")
+    raise WorkerDied("garbage", "the worker's result is not of the expected form")
+
+
+def _read(path: Path, max_bytes: int) -> dict[str, Any]:
+    try:
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
+            raw = file.read(max_bytes + 1)
+        if len(raw) > max_bytes:
+            raise ValueError(f"more than {max_bytes} bytes")
+        result = json.loads(raw)
+        if not isinstance(result, dict):
+            raise ValueError("no JSON object")
+    except (OSError, ValueError, RecursionError) as error:
+        raise WorkerDied("garbage", f"the worker's result cannot be read: {error}") from None
+    return result
+
+
+def _rebuilt(fault: Mapping[str, Any]) -> Sn37Error:
+    """The error a worker raised, built anew from its name: only this library's own types."""
+    kind = getattr(errors, str(fault.get("type")), None)
+    text = str(fault.get("text"))
+    if not (isinstance(kind, type) and issubclass(kind, Sn37Error)):
+        return EvaluatorFault(text)
+    return kind(text)
+
+
+def _tail(path: Path, max_bytes: int = 2000) -> str:
+    try:
+        with path.open("rb") as file:
+            file.seek(0, os.SEEK_END)
+            file.seek(max(file.tell() - max_bytes, 0))
+            return file.read(max_bytes).decode(errors="replace").strip() or "nothing"
+    except OSError:
+        return "nothing"

@@ -1,0 +1,182 @@
+"""The processes behind `sn37.workers.isolation`: a clean parent that forks, and a watch over each worker.
+
+    this program   started with a stripped environment and no network; imports what all workers need, once,
+      │            and runs nothing; ends when the process that started it does
+      └─ watch     one per call: keeps the limits, passes progress on, kills the worker with all its children
+           └─ worker   a fresh process that has loaded no model: runs one function and ends
+
+Workers share nothing but the imported modules: each is forked from the clean parent, never from another
+worker. Messages are JSON.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import importlib
+import json
+import os
+import selectors
+import signal
+import socket
+import sys
+import time
+import traceback
+from pathlib import Path
+from typing import Any, NoReturn
+
+import psutil
+
+from sn37.errors import Sn37Error
+from sn37.workers import confinement
+
+__all__ = ["main"]
+
+_MAX_MESSAGE_BYTES = 1 << 16
+_POLL_S = 0.05
+
+
+def main(control_fd: int, modules: list[str]) -> None:
+    """Serve calls: each message on the control socket is a request, with the socket of its caller attached."""
+    network = confinement.without_network()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    control = socket.socket(fileno=control_fd)
+    for name in modules:
+        importlib.import_module(name)
+    # Pages of imported modules stay shared with the workers only while nobody touches the objects' headers.
+    gc.freeze()
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    # The watches hold the reading end: it closes when this process ends, however it does.
+    alive, _held = os.pipe()
+    while True:
+        message, fds, _, _ = socket.recv_fds(control, _MAX_MESSAGE_BYTES, 1)
+        if not message:
+            return
+        if os.fork() == 0:
+            control.close()
+            os.close(_held)
+            _watch(socket.socket(fileno=fds[0]), alive, json.loads(message), network)
+        os.close(fds[0])
+
+
+def _watch(caller: socket.socket, alive: int, request: dict[str, Any], network: str) -> NoReturn:
+    """Run one request in a worker of its own; report progress lines and, last, how it ended."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    confinement.adopt_orphans()
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        caller.close()
+        os.close(reader)
+        os.close(alive)
+        _work(request, writer, network)
+    os.close(writer)
+    ended: dict[str, Any] = {}
+    with contextlib.suppress(OSError):
+        caller.sendall(json.dumps({"pid": pid}).encode() + b"\n")
+        ended = _keep_limits(caller, alive, reader, pid, request)
+    _kill_all(pid)
+    with contextlib.suppress(OSError):
+        caller.sendall(json.dumps({"ended": ended}).encode() + b"\n")
+    os._exit(0)
+
+
+def _keep_limits(caller: socket.socket, alive: int, reader: int, pid: int, request: dict[str, Any]) -> dict[str, Any]:
+    """Wait for the worker's end, in its own way or by a limit: {"how", "signal"?, "peak_bytes"}."""
+    deadline = time.monotonic() + request["time_limit_s"]
+    limit, peak = request["memory_bytes"], 0
+    with selectors.DefaultSelector() as selector:
+        selector.register(reader, selectors.EVENT_READ)
+        selector.register(caller, selectors.EVENT_READ)
+        selector.register(alive, selectors.EVENT_READ)
+        while True:
+            for key, _ in selector.select(_POLL_S):
+                if key.fd != reader:  # neither ever writes: the caller, or the program, is gone
+                    return {"how": "abandoned"}
+                data = os.read(reader, _MAX_MESSAGE_BYTES)
+                if data:
+                    caller.sendall(data)
+                else:
+                    selector.unregister(reader)
+            peak = max(peak, confinement.memory_of(pid))
+            done, status = os.waitpid(pid, os.WNOHANG)
+            if done:
+                code = os.waitstatus_to_exitcode(status)
+                while data := os.read(reader, _MAX_MESSAGE_BYTES):
+                    caller.sendall(data)
+                return {"how": "signal" if code < 0 else "exit", "code": code, "peak_bytes": peak}
+            if limit is not None and peak > limit:
+                return {"how": "memory", "peak_bytes": peak}
+            if time.monotonic() > deadline:
+                return {"how": "time", "peak_bytes": peak}
+
+
+def _kill_all(pid: int) -> None:
+    """Kill the worker's session and every other descendant, adopted orphans included, until none is left."""
+    with contextlib.suppress(OSError):
+        os.killpg(pid, signal.SIGKILL)
+    with contextlib.suppress(OSError):
+        os.kill(pid, signal.SIGKILL)
+    while descendants := psutil.Process().children(recursive=True):
+        for process in descendants:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        time.sleep(0.002)
+
+
+def _work(request: dict[str, Any], progress_fd: int, network: str) -> NoReturn:
+    """The worker: read the payload, run the function, leave its result as a file. Never returns."""
+    code = 1
+    try:
+        os.setsid()
+        confinement.die_with_parent()
+        folder = Path(request["folder"])
+        log = os.open(folder / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        os.environ.clear()
+        os.environ.update(request["env"])
+        os.chdir(folder)
+        confinement.limit_resources(request["max_result_bytes"])
+        if request["memory_bytes"] is not None and request["fail_allocations"]:
+            confinement.limit_memory(request["memory_bytes"])
+        result = _outcome(request["function"], folder, progress_fd)
+        result["network"] = network
+        part = folder / "result.json.part"
+        part.write_text(json.dumps(result, allow_nan=False))
+        part.replace(folder / "result.json")
+        code = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _outcome(function: str, folder: Path, progress_fd: int) -> dict[str, Any]:
+    """What the function did: {"ok"} its result, {"fault"} an error with an owner, {"error"} any other."""
+
+    def report(message: dict[str, Any]) -> None:
+        line = json.dumps({"progress": message}, allow_nan=False).encode() + b"\n"
+        # One write of at most a pipe's atomic size; a longer message is dropped rather than torn.
+        if len(line) <= 4096:
+            os.write(progress_fd, line)
+
+    try:
+        payload = json.loads((folder / "payload.json").read_text())
+        module, _, name = function.partition(":")
+        return {"ok": getattr(importlib.import_module(module), name)(payload, report)}
+    except Sn37Error as error:
+        return {"fault": {"type": type(error).__name__, "text": str(error)[:2000]}}
+    except Exception as error:
+        traceback.print_exc()
+        memory = isinstance(error, MemoryError) or "allocate memory" in str(error) or "out of memory" in str(error)
+        return {"error": {"type": type(error).__name__, "text": str(error)[:2000], "memory": memory}}
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), sys.argv[2:])

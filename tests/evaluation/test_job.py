@@ -1,0 +1,330 @@
+"""One model's evaluation in its worker, and who is to blame when a worker dies."""
+
+from __future__ import annotations
+
+import json
+import math
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from sn37.checks.tokenizer import byte_tokenizer
+from sn37.competition import Competition, Constraints, EvalTask, Fixed
+from sn37.errors import ConfigError, EvaluatorFault, ModelFault
+from sn37.evaluation.control import control_model, fault_of
+from sn37.evaluation.job import evaluate, payload_of, tokenize
+from sn37.evaluation.run import evaluate_all, preloaded
+from sn37.sample import ChoiceSample, ReferenceSample, Sample, TextSample, to_record
+from sn37.workers.executors import Limits, LocalExecutor, Outcome
+from sn37.workers.isolation import WorkerDied
+
+SAMPLES: Mapping[str, list[Sample]] = {
+    "TEXTS": [TextSample(f"The river rose by {i} feet in the night, and nobody slept.") for i in range(4)],
+    "REPLIES": [
+        ReferenceSample("Where is the key?", "Under the mat."),
+        ReferenceSample("And the lamp?", "On the sill."),
+    ],
+    "CHOICES": [ChoiceSample("Which letter comes first, A or B?", ("A", "B"), "A")],
+}
+
+
+def competition(**changes: Any) -> Competition:
+    fields = {
+        "architectures": ("LlamaForCausalLM",),
+        "max_parameters": 1_000_000,
+        "max_bytes": 1 << 30,
+        "sequence_length": 128,
+        "tokenizer": None,
+        "delay_blocks": 0,
+        "dtype": "float32",
+    }
+    tasks = (
+        EvalTask("TEXTS", "any", "text_loss", 0.5, method_args={"sanity_check": False}),
+        EvalTask("REPLIES", "any", "reference_loss", 0.25),
+        EvalTask("CHOICES", "any", "multiple_choice", 0.25),
+    )
+    return Competition(1, "TINY", Constraints(**{**fields, **changes}), Fixed(0.01), tasks)
+
+
+@pytest.fixture(scope="session")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tokenizer")
+    byte_tokenizer().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def make(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """A tiny Llama of a seed, in a folder of its own; `change` may spoil it before it is saved."""
+
+    def model(seed: int = 0, change: Callable[[Any], Any] = lambda model: None, **fields: Any) -> Path:
+        import torch
+        from transformers import LlamaConfig, LlamaForCausalLM
+
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            shape = {"vocab_size": 257, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1}
+            made = LlamaForCausalLM(LlamaConfig(**{**shape, "num_attention_heads": 2, **fields}))
+        change(made)
+        folder = tmp_path_factory.mktemp("model")
+        made.save_pretrained(folder)
+        return folder
+
+    return model
+
+
+@pytest.fixture(scope="module")
+def executor() -> Iterator[LocalExecutor]:
+    with LocalExecutor(("cpu",), preloaded(("LlamaForCausalLM",))) as executor:
+        yield executor
+
+
+def run(
+    executor: LocalExecutor, payloads: Mapping[str, Mapping[str, Any]], control: Path, tokenizer: Path, **limits: Any
+) -> dict[str, Outcome]:
+    given = Limits(**{"time_limit_s": 300.0, **limits})
+    return dict(evaluate_all(executor, payloads.items(), given, control=control, tokenizer=tokenizer))
+
+
+def test_every_task_is_scored_and_told(make: Callable[..., Path], tokenizer: Path) -> None:
+    messages: list[dict[str, Any]] = []
+    result = evaluate(payload_of(competition(), make(), SAMPLES, tokenizer=tokenizer), messages.append)
+    assert list(result["tasks"]) == ["TEXTS", "REPLIES", "CHOICES"]
+    for name, task in result["tasks"].items():
+        assert len(task["values"]) == len(SAMPLES[name]) and task["tokens"] > 0 and task["seconds"] > 0
+        assert task["score"] == pytest.approx(math.fsum(task["values"]) / len(task["values"]))
+    # nothing but chance: about the logarithm of the vocabulary
+    assert result["tasks"]["TEXTS"]["score"] == pytest.approx(math.log(257), rel=0.1)
+    assert result["dtype"] == "float32" and result["device"] == "cpu" and result["parameters"] > 0
+    assert [m["task"] for m in messages if m.get("done")] == ["TEXTS", "REPLIES", "CHOICES"]
+    json.dumps(result, allow_nan=False)
+
+
+def test_the_fast_engine_scores_as_the_reference(make: Callable[..., Path], tokenizer: Path) -> None:
+    model = make(initializer_range=0.3)
+    fast, slow = (
+        evaluate(payload_of(competition(), model, SAMPLES, tokenizer=tokenizer, engine=name))["tasks"]
+        for name in ("fast", "reference")
+    )
+    for name in SAMPLES:
+        assert fast[name]["values"] == pytest.approx(slow[name]["values"], rel=1e-5)
+        assert [d.get("reply") for d in fast[name]["details"]] == [d.get("reply") for d in slow[name]["details"]]
+
+
+def test_samples_tokenized_beforehand_score_the_same(
+    make: Callable[..., Path], tokenizer: Path, tmp_path: Path
+) -> None:
+    payload = payload_of(competition(), make(), SAMPLES, tokenizer=tokenizer)
+    rows = tokenize(payload)
+    assert list(rows) == list(SAMPLES) and len(rows["TEXTS"]) == 4
+    (tmp_path / "rows.json").write_text(json.dumps(rows))
+    first, second = (evaluate({**payload, **more})["tasks"] for more in ({}, {"rows": str(tmp_path / "rows.json")}))
+    for name in SAMPLES:
+        assert (first[name]["values"], first[name]["details"]) == (second[name]["values"], second[name]["details"])
+
+
+def test_the_plan_is_told_and_so_is_what_leaving_it_may_change(
+    make: Callable[..., Path], tokenizer: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sn37.engine import losses
+
+    payload = payload_of(competition(dtype="bfloat16"), make(), SAMPLES, tokenizer=tokenizer)
+    assert evaluate(payload)["plan"] == {"batch_tokens": 32_768, "halvings": 0}
+    whole = losses._batch_losses
+
+    def small(model: Any, head: Any, batch: Any) -> list[float]:
+        if len(batch) > 2:
+            raise MemoryError
+        return whole(model, head, batch)
+
+    monkeypatch.setattr(losses, "_batch_losses", small)
+    plan = evaluate(payload)["plan"]
+    assert plan["halvings"] > 0 and 0 <= plan["noise"] < 0.1
+
+
+def test_samples_from_a_file_score_the_same(make: Callable[..., Path], tokenizer: Path, tmp_path: Path) -> None:
+    model = make()
+    files = {}
+    for name, samples in SAMPLES.items():
+        files[name] = tmp_path / f"{name}.jsonl"
+        files[name].write_text("".join(json.dumps(to_record(sample)) + "\n" for sample in samples))
+    direct, read = (
+        evaluate(payload_of(competition(), model, given, tokenizer=tokenizer))["tasks"] for given in (SAMPLES, files)
+    )
+    assert [direct[name]["values"] for name in SAMPLES] == [read[name]["values"] for name in SAMPLES]
+
+
+def test_a_worker_and_this_process_score_the_same(
+    executor: LocalExecutor, make: Callable[..., Path], tokenizer: Path, tmp_path: Path
+) -> None:
+    payload = payload_of(competition(), make(), SAMPLES, tokenizer=tokenizer)
+    outcome = run(executor, {"a": payload}, tmp_path / "control", tokenizer)["a"]
+    assert isinstance(outcome, dict)
+    here = evaluate({**payload, "threads": executor.threads})
+    assert [outcome["tasks"][n]["values"] for n in SAMPLES] == [here["tasks"][n]["values"] for n in SAMPLES]
+    assert not (tmp_path / "control").exists(), "the control model is made only when it is needed"
+
+
+def test_a_model_s_faults_are_its_own_and_its_neighbours_have_theirs(
+    executor: LocalExecutor, make: Callable[..., Path], tokenizer: Path, tmp_path: Path
+) -> None:
+    def spoil(model: Any) -> None:
+        model.lm_head.weight.data.fill_(math.nan)
+
+    models = {"good": make(), "large": make(hidden_size=512), "nan": make(change=spoil), "none": tmp_path}
+    payloads = {
+        name: payload_of(competition(), folder, SAMPLES, tokenizer=tokenizer) for name, folder in models.items()
+    }
+    outcomes = run(executor, payloads, tmp_path / "control", tokenizer)
+    assert isinstance(outcomes["good"], dict)
+    for name, reason in (("large", "parameters"), ("nan", "finite"), ("none", "config.json is missing")):
+        assert type(outcomes[name]) is ModelFault and reason in str(outcomes[name])
+
+
+def test_a_loss_that_is_not_finite_is_the_model_s_fault(make: Callable[..., Path], tokenizer: Path) -> None:
+    def blow_up(model: Any) -> None:
+        model.lm_head.weight.data.fill_(3e38)
+
+    with pytest.raises(ModelFault, match="finite"):
+        evaluate(payload_of(competition(), make(change=blow_up), SAMPLES, tokenizer=tokenizer))
+
+
+def test_a_vocabulary_too_small_for_the_tokenizer_is_the_model_s_fault(
+    make: Callable[..., Path], tokenizer: Path
+) -> None:
+    with pytest.raises(ModelFault, match="257 tokens; the model knows 200"):
+        evaluate(payload_of(competition(), make(vocab_size=200), SAMPLES, tokenizer=tokenizer))
+
+
+def test_without_a_fixed_tokenizer_the_model_brings_its_own(make: Callable[..., Path]) -> None:
+    folder = make()
+    payload = payload_of(competition(), folder, SAMPLES, tokenizer=None)
+    with pytest.raises(ModelFault, match=r"tokenizer\.json is missing"):
+        evaluate(payload)
+    byte_tokenizer().save_pretrained(folder)
+    assert evaluate(payload)["tasks"]["TEXTS"]["score"] > 0
+
+
+def test_a_broken_tokenizer_is_the_fault_of_whose_it_is(
+    make: Callable[..., Path], tokenizer: Path, tmp_path: Path
+) -> None:
+    folder = make()
+    broken = tmp_path / "tokenizer"
+    for place in (folder, broken):
+        byte_tokenizer().save_pretrained(place)
+        (place / "chat_template.jinja").write_text("{{ raise_exception('never') }}")
+    with pytest.raises(ModelFault, match="chat template"):
+        evaluate(payload_of(competition(), folder, SAMPLES, tokenizer=None))
+    with pytest.raises(EvaluatorFault, match="chat template"):
+        evaluate(payload_of(competition(), folder, SAMPLES, tokenizer=broken))
+    (broken / "tokenizer.json").write_text("{}")
+    with pytest.raises(EvaluatorFault, match="cannot be loaded"):
+        evaluate(payload_of(competition(), folder, SAMPLES, tokenizer=broken))
+
+
+def test_unknown_methods_and_engines_are_named(make: Callable[..., Path], tokenizer: Path) -> None:
+    payload = payload_of(competition(), make(), SAMPLES, tokenizer=tokenizer)
+    with pytest.raises(ConfigError, match="engine 'warp'"):
+        evaluate({**payload, "engine": "warp"})
+    payload["tasks"][0]["method"] = "guess"
+    with pytest.raises(ConfigError, match="method 'guess'"):
+        evaluate(payload)
+
+
+@pytest.mark.parametrize("kind", ["signal", "time", "memory", "error", "garbage", "lost"])
+def test_a_death_is_the_model_s_fault_only_if_a_control_run_lives(kind: Any) -> None:
+    death = WorkerDied(kind, "killed by SIGSEGV")
+    assert isinstance(fault_of(death, lambda: {"tasks": {}}), ModelFault)
+    blamed = fault_of(death, lambda: WorkerDied("signal", "the control died too"))
+    assert type(blamed) is EvaluatorFault and "the control died too" in str(blamed)
+    assert type(fault_of(death, lambda: ModelFault("even so"))) is EvaluatorFault
+
+
+def test_a_model_that_takes_too_long_costs_its_miner(
+    executor: LocalExecutor, make: Callable[..., Path], tokenizer: Path, tmp_path: Path
+) -> None:
+    folder = make()
+    byte_tokenizer().save_pretrained(folder)
+    endless = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
+    (folder / "chat_template.jinja").write_text(endless)
+    payloads = {"slow": payload_of(competition(), folder, SAMPLES, tokenizer=None)}
+    given = Limits(time_limit_s=8.0)
+    ((_, outcome),) = evaluate_all(executor, payloads.items(), given, control=tmp_path / "control")
+    assert type(outcome) is ModelFault and "longer than 8 s" in str(outcome)
+
+
+def test_a_worker_killed_in_the_middle_of_a_model_changes_nothing(
+    executor: LocalExecutor, make: Callable[..., Path], tokenizer: Path, tmp_path: Path
+) -> None:
+    payloads = {"a": payload_of(competition(), make(initializer_range=0.3), SAMPLES, tokenizer=tokenizer)}
+    undisturbed = run(executor, payloads, tmp_path / "control", tokenizer)["a"]
+    killed: list[int] = []
+
+    def kill_once(key: str, message: dict[str, Any]) -> None:
+        if message.get("task") == "REPLIES" and not killed:
+            # Only the server at work has a worker; other tests in this process may keep idle servers of their own.
+            servers = (p for p in psutil.Process().children() if "sn37.workers.supervisor" in p.cmdline())
+            (worker,) = (workers[-1] for server in servers if (workers := server.children(recursive=True)))
+            killed.append(worker.pid)
+            worker.send_signal(signal.SIGKILL)
+
+    given = Limits(300.0)
+    disturbed = dict(
+        evaluate_all(executor, payloads.items(), given, control=tmp_path, tokenizer=tokenizer, on_progress=kill_once)
+    )["a"]
+    assert killed and isinstance(undisturbed, dict) and isinstance(disturbed, dict)
+    for name in SAMPLES:
+        assert disturbed["tasks"][name]["values"] == undisturbed["tasks"][name]["values"]
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        (
+            "chat_template.jinja",
+            "{% set x = namespace(a='x' * 99999) %}{% for i in range(99999) %}{% set x.a = x.a + x.a %}{% endfor %}",
+        ),
+        ("chat_template.jinja", "{{ '%999999999999d' % 1 }}"),
+        ("chat_template.jinja", "{{ ''.__class__.__mro__[1].__subclasses__() }}"),
+        ("chat_template.jinja", "{% include '/etc/passwd' %}"),
+        ("tokenizer.json", '{"version": "1.0", "model": {"type": "BPE", "vocab": {"a": 4294967295}, "merges": []}}'),
+        ("tokenizer.json", "[" * 100_000),
+        ("tokenizer_config.json", '{"auto_map": {"AutoTokenizer": ["code.T", null]}, "chat_template": 7}'),
+    ],
+)
+def test_a_hostile_tokenizer_costs_its_miner_and_nobody_else(
+    executor: LocalExecutor, make: Callable[..., Path], tmp_path: Path, file: str, text: str
+) -> None:
+    good, bad = make(), make()
+    for folder in (good, bad):
+        byte_tokenizer().save_pretrained(folder)
+    (bad / file).write_text(text)
+    payloads = {
+        name: payload_of(competition(), folder, SAMPLES, tokenizer=None)
+        for name, folder in (("bad", bad), ("good", good))
+    }
+    given = Limits(60.0, memory_bytes=2 << 30)
+    outcomes = dict(evaluate_all(executor, payloads.items(), given, control=tmp_path / "control"))
+    assert type(outcomes["bad"]) is ModelFault and isinstance(outcomes["good"], dict)
+
+
+def test_an_evaluator_that_cannot_run_anything_blames_nobody(
+    executor: LocalExecutor, make: Callable[..., Path], tokenizer: Path, tmp_path: Path
+) -> None:
+    payloads = {"a": payload_of(competition(), make(), SAMPLES, tokenizer=tokenizer)}
+    outcome = run(executor, payloads, tmp_path / "control", tokenizer, time_limit_s=0.01)["a"]
+    assert type(outcome) is EvaluatorFault and "control" in str(outcome)
+
+
+def test_a_control_model_is_made_once_and_alike(tokenizer: Path, tmp_path: Path) -> None:
+    first, second = (control_model(tmp_path / name, tokenizer) for name in ("a", "b"))
+    assert (first / "model.safetensors").read_bytes() == (second / "model.safetensors").read_bytes()
+    made = (first / "model.safetensors").stat().st_mtime_ns
+    assert control_model(tmp_path / "a", tokenizer) == first
+    assert (first / "model.safetensors").stat().st_mtime_ns == made
+    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == [first.name]
+    assert control_model(tmp_path / "a", None) != first

@@ -1,0 +1,98 @@
+"""Records: sealed by one rename, folded into averages, never half-read."""
+
+import errno
+import json
+from pathlib import Path
+
+import pytest
+
+from sn37.errors import EvaluatorFault
+from sn37.files import read_json, write_json, write_text
+from sn37.records.epochs import Records
+
+
+def seal(records: Records, competition_id: int, sync_block: int, winner: str | None) -> None:
+    epoch = records.epoch(competition_id, sync_block)
+    epoch.write("decision.json", {"winner": winner, "scores": []})
+    epoch.seal()
+
+
+def test_an_epoch_is_a_work_folder_until_it_is_sealed(tmp_path):
+    records = Records(tmp_path)
+    epoch = records.epoch(4, 360)
+    assert not epoch.sealed
+    assert records.sealed(4) == []
+    assert [e.folder for e in records.open()] == [epoch.folder]
+    epoch.write("decision.json", {"winner": None, "scores": []})
+    place = epoch.seal()
+    assert place.sealed
+    assert (place.competition_id, place.sync_block) == (4, 360)
+    assert records.epoch(4, 360) == place
+    assert list(records.open()) == []
+
+
+def test_a_work_folder_that_holds_a_decision_but_was_never_renamed_is_not_decided(tmp_path):
+    records = Records(tmp_path)
+    records.epoch(4, 360).write("decision.json", {"winner": "a", "scores": []})
+    assert records.sealed(4) == []
+    assert not records.epoch(4, 360).sealed
+
+
+def test_epochs_come_in_the_order_of_their_blocks_whatever_the_order_of_sealing(tmp_path):
+    records = Records(tmp_path)
+    for block in (1080, 99_360, 360, 720):
+        seal(records, 4, block, "a")
+    assert [e.sync_block for e in records.sealed(4)] == [360, 720, 1080, 99_360]
+    assert [e.sync_block for e in records.sealed(4, before=1080)] == [360, 720]
+
+
+def test_the_average_is_a_fold_over_the_decided_epochs_of_one_competition(tmp_path):
+    records = Records(tmp_path)
+    for block, winner in ((360, "a"), (720, "b"), (1080, None), (1440, "b")):
+        seal(records, 4, block, winner)
+    seal(records, 5, 360, "c")
+    # By hand: 1 -> (0.9, 0.1) -> unchanged -> (0.81, 0.19)
+    assert records.average(4, 0.9) == pytest.approx({"a": 0.81, "b": 0.19})
+    assert records.average(4, 0.9, before=1440) == pytest.approx({"a": 0.9, "b": 0.1})
+    assert records.competitions() == [4, 5]
+
+
+def test_the_same_data_gives_the_same_bytes(tmp_path):
+    write_json(tmp_path / "a.json", {"b": 1, "a": (1, 2), "c": frozenset({"y", "x"})})
+    write_json(tmp_path / "b.json", {"c": {"x", "y"}, "a": [1, 2], "b": 1})
+    assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_beside_it(tmp_path, monkeypatch):
+    target = tmp_path / "a.json"
+    write_text(target, "old")
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("sn37.records.epochs.os.fsync", full)
+    with pytest.raises(EvaluatorFault, match=r"cannot write .*a\.json: No space left"):
+        write_text(target, "new")
+    assert target.read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+@pytest.mark.parametrize("content", ["", "{", '{"winner": "a"', "\x00"])
+def test_a_damaged_record_is_named_not_ignored(tmp_path, content):
+    path = tmp_path / "decision.json"
+    path.write_text(content)
+    with pytest.raises(EvaluatorFault, match=r"decision\.json cannot be read"):
+        read_json(path)
+
+
+def test_a_value_that_is_no_data_has_no_place_in_a_record(tmp_path):
+    with pytest.raises(TypeError, match="PosixPath"):
+        write_json(tmp_path / "a.json", {"a": Path("x")})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_samples_come_back_line_by_line(tmp_path):
+    epoch = Records(tmp_path).epoch(4, 360)
+    lines = [{"kind": "text", "text": "a\u2028b"}, {"kind": "text", "text": "c"}]
+    write_text(epoch.folder / "samples" / "T.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+    assert epoch.samples("T") == lines

@@ -1,0 +1,5 @@
+"""Functions that run in workers."""
+
+from tiny_models import functions
+
+__all__ = ["functions"]

@@ -1,0 +1,168 @@
+"""A worker can hurt nobody, and whatever becomes of it is told apart."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from sn37 import errors
+from sn37.workers.isolation import ForkServer, WorkerDied, call
+
+
+@pytest.fixture(scope="module")
+def server(functions: str) -> Iterator[ForkServer]:
+    with ForkServer([functions]) as server:
+        yield server
+
+
+def run(server: ForkServer, name: str, payload: dict[str, Any] | None = None, **limits: Any) -> dict[str, Any]:
+    return server.call(f"worker_functions:{name}", payload or {}, **{"time_limit_s": 60.0, **limits})
+
+
+def died(server: ForkServer, name: str, payload: dict[str, Any] | None = None, **limits: Any) -> WorkerDied:
+    with pytest.raises(WorkerDied) as caught:
+        run(server, name, payload, **limits)
+    return caught.value
+
+
+def test_a_call_returns_data_and_passes_progress_on(server: ForkServer) -> None:
+    seen: list[dict[str, Any]] = []
+    result = run(server, "echo", {"a": [1, "é"]}, on_progress=seen.append)
+    assert result["a"] == [1, "é"] and seen == [{"saw": ["a"]}]
+    assert result["pid"] not in (os.getpid(), run(server, "echo")["pid"])
+
+
+def test_a_call_without_a_server_starts_a_process_of_its_own(functions: str) -> None:
+    assert call(f"{functions}:echo", {"a": 1}, time_limit_s=60)["a"] == 1
+
+
+def test_a_worker_has_no_network_no_credentials_and_an_empty_home(
+    functions: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secrets = ("HF_TOKEN", "WANDB_API_KEY", "AWS_SECRET_ACCESS_KEY", "https_proxy", "HTTPS_PROXY", "SSH_AUTH_SOCK")
+    for name in secrets:
+        monkeypatch.setenv(name, "secret")
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        found = call(f"{functions}:surroundings", {"port": listening.getsockname()[1]}, time_limit_s=60)
+    assert not found["reached"]
+    assert not set(secrets) & set(found["env"]) and "secret" not in found["env"].values()
+    assert found["env"]["HF_HUB_OFFLINE"] == "1" and found["env"]["HOME"] == found["cwd"] != str(Path.home())
+    assert set(found["home"]) == {"payload.json", "log"}
+
+
+@pytest.mark.parametrize("name", ["ConfigError", "ModelFault", "DataFault", "EvaluatorFault", "HubFault", "ChainFault"])
+def test_an_error_with_an_owner_keeps_it(server: ForkServer, name: str) -> None:
+    with pytest.raises(errors.Sn37Error, match="the reason") as caught:
+        run(server, "raises", {"type": name})
+    assert type(caught.value) is getattr(errors, name)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("ValueError", "error"), ("SystemExit", "error"), ("MemoryError", "memory")]
+)
+def test_any_other_error_is_nobodys_yet(server: ForkServer, name: str, kind: str) -> None:
+    death = died(server, "raises", {"type": name})
+    assert death.kind == kind and death.owner == "evaluator"
+
+
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGSEGV", "SIGABRT"])
+def test_a_killed_worker_is_told_by_its_signal(server: ForkServer, name: str) -> None:
+    death = died(server, "kills_itself", {"signal": name})
+    assert death.kind == "signal" and name in str(death)
+
+
+def test_a_worker_over_its_time_is_killed_with_all_its_children(server: ForkServer) -> None:
+    seen: list[dict[str, Any]] = []
+    death = died(server, "loops_with_children", time_limit_s=2, on_progress=seen.append)
+    assert death.kind == "time" and "2 s" in str(death)
+    (message,) = seen
+    assert len(message["pids"]) == 3 and not any(psutil.pid_exists(pid) for pid in message["pids"])
+
+
+@pytest.mark.parametrize("fail_allocations", [True, False])
+def test_a_worker_over_its_memory_is_stopped(server: ForkServer, fail_allocations: bool) -> None:
+    death = died(server, "swells", memory_bytes=200 << 20, fail_allocations=fail_allocations)
+    assert death.kind == "memory"
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"ok": 3}', '{"fault": 1}', "[" * 100_000, "link"])
+def test_a_result_that_is_none_is_garbage(server: ForkServer, text: str) -> None:
+    assert died(server, "says_nonsense", {"as": text}).kind == "garbage"
+
+
+@pytest.mark.parametrize("kind", ["Exception", "Path", "__name__", "nothing"])
+def test_a_fault_names_only_this_librarys_errors(server: ForkServer, kind: str) -> None:
+    with pytest.raises(errors.EvaluatorFault, match="boo"):
+        run(server, "says_nonsense", {"as": f'{{"fault": {{"type": "{kind}", "text": "boo"}}}}'})
+
+
+def test_a_worker_without_a_result_died(server: ForkServer) -> None:
+    assert died(server, "leaves").kind == "garbage"
+    assert died(server, "not_a_number").kind == "error"
+    assert died(server, "no_such_function").kind == "error"
+
+
+def test_a_result_larger_than_allowed_is_refused(server: ForkServer) -> None:
+    assert died(server, "says_too_much", {"bytes": 100_000}, max_result_bytes=50_000).kind in ("garbage", "error")
+    assert len(run(server, "says_too_much", {"bytes": 100_000}, max_result_bytes=200_000)["text"]) == 100_000
+
+
+def test_a_lost_server_is_told_and_started_again(functions: str) -> None:
+    with ForkServer([functions]) as server:
+        assert run(server, "echo", {"a": 1})["a"] == 1
+        server.stop()
+        assert run(server, "echo", {"a": 2})["a"] == 2
+
+
+@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGTERM])
+def test_workers_end_with_the_program_that_started_them(functions: str, sent: signal.Signals) -> None:
+    program = (
+        "from sn37.workers.isolation import call\n"
+        f"call('{functions}:loops_with_children', {{}}, time_limit_s=600,"
+        " on_progress=lambda m: print(*m['pids'], flush=True))\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        pids = [int(word) for word in process.stdout.readline().split()]
+        assert len(pids) == 3 and all(psutil.pid_exists(pid) for pid in pids)
+        process.send_signal(sent)
+    while any(psutil.pid_exists(pid) for pid in pids):
+        time.sleep(0.01)
+
+
+def test_an_error_in_the_progress_callback_ends_the_worker(server: ForkServer) -> None:
+    pids: list[int] = []
+
+    def fail(message: dict[str, Any]) -> None:
+        pids.extend(message["pids"])
+        raise OSError("the screen is gone")
+
+    with pytest.raises(OSError, match="the screen is gone"):
+        run(server, "loops_with_children", on_progress=fail)
+    while any(psutil.pid_exists(pid) for pid in pids):
+        time.sleep(0.01)
+
+
+def test_nothing_is_left_on_disk(functions: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with contextlib.suppress(WorkerDied):
+        call(f"{functions}:kills_itself", {"signal": "SIGKILL"}, time_limit_s=60)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_modules_that_cannot_be_imported_are_told(server: ForkServer) -> None:
+    with ForkServer(["no_such_module"]) as broken:
+        for _ in range(2):
+            death = died(broken, "echo")
+            assert death.kind == "lost" and "no_such_module" in str(death)
