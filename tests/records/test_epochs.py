@@ -70,7 +70,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_beside_it(tmp_path, 
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("sn37.records.epochs.os.fsync", full)
+    monkeypatch.setattr("sn37.files.os.fsync", full)
     with pytest.raises(EvaluatorFault, match=r"cannot write .*a\.json: No space left"):
         write_text(target, "new")
     assert target.read_text() == "old"
