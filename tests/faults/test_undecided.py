@@ -195,6 +195,6 @@ def test_a_disk_without_room_leaves_the_epoch_undecided(played, tmp_path, monkey
         monkeypatch.context() as patch,
         pytest.raises(EvaluatorFault, match="No space left on device; free some space"),
     ):
-        patch.setattr("sn37.records.epochs.os.fsync", full)
+        patch.setattr("sn37.files.os.fsync", full)
         played.epoch(home)
     decides_as_undisturbed(played, home, tmp_path)
