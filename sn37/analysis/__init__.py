@@ -1,7 +1,7 @@
-"""Records to data frames, figures, explanations; needs no chain and no GPU."""
+"""Records to data frames, statistics, figures, explanations; needs no chain and no GPU."""
 
 from __future__ import annotations
 
-from sn37.analysis import figures
+from sn37.analysis import figures, stats
 
-__all__ = ["figures"]
+__all__ = ["figures", "stats"]
