@@ -18,7 +18,16 @@ from sn37.competition import (
     LinearDecay,
     Unnormalized,
 )
-from sn37.errors import ChainFault, ConfigError, DataFault, EvaluatorFault, HubFault, ModelFault, Sn37Error
+from sn37.errors import (
+    ChainFault,
+    ConfigError,
+    DataFault,
+    EvaluatorFault,
+    HubFault,
+    ModelFault,
+    Sn37Error,
+    SubmissionFault,
+)
 from sn37.incentive import (
     Contender,
     Verdict,
@@ -59,6 +68,7 @@ __all__ = [
     "Share",
     "Sn37Error",
     "Submission",
+    "SubmissionFault",
     "TextSample",
     "Unnormalized",
     "Verdict",

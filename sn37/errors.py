@@ -6,9 +6,11 @@
     ├── DataFault        LookupError      owner "data"       the samples cannot be had
     ├── EvaluatorFault   RuntimeError     owner "evaluator"  this machine or the code on it failed
     │   └── HubFault     ConnectionError  owner "evaluator"  the hub did not answer
+    │       └── SubmissionFault           owner "submission" one submission cannot be had while the hub serves others
     └── ChainFault       ConnectionError  owner "chain"      the chain did not answer, or refused
 
-A fault's owner decides its consequence: only the owner "model" costs a miner anything; after every
+A fault's owner decides its consequence: only the owner "model" costs a miner anything. For the owner
+"submission" the epoch waits twice; the third time that submission is set aside and the others are decided. After every
 other fault the old weights stand and the epoch is tried again.
 """
 
@@ -20,7 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import ClassVar, Literal
 
-Owner = Literal["user", "model", "data", "evaluator", "chain"]
+Owner = Literal["user", "model", "submission", "data", "evaluator", "chain"]
 
 __all__ = [
     "ChainFault",
@@ -31,6 +33,7 @@ __all__ = [
     "ModelFault",
     "Owner",
     "Sn37Error",
+    "SubmissionFault",
     "disk_fault",
     "disk_faults",
     "is_full",
@@ -72,6 +75,15 @@ class EvaluatorFault(Sn37Error, RuntimeError):
 
 class HubFault(EvaluatorFault, ConnectionError):
     """The hub did not answer, or not in time: no miner pays for it."""
+
+
+class SubmissionFault(HubFault):
+    """Trouble of the hub with one submission only (its repo answers 500, its download stalls): the hub serves others.
+
+    No definite refusal, which would be a ModelFault. Protocol, section 7: waited for twice, then set aside.
+    """
+
+    owner = "submission"
 
 
 class ChainFault(Sn37Error, ConnectionError):

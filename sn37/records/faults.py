@@ -20,6 +20,7 @@ _MAX_CHARACTERS = 2_000
 _TYPES: dict[Owner, type[Sn37Error]] = {
     "user": errors.ConfigError,
     "model": errors.ModelFault,
+    "submission": errors.SubmissionFault,
     "data": errors.DataFault,
     "evaluator": errors.EvaluatorFault,
     "chain": errors.ChainFault,

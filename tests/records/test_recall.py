@@ -6,7 +6,7 @@ import pytest
 
 from sn37.competitions import public_competitions, read_competition
 from sn37.devnet.world import COMPETITION
-from sn37.errors import ChainFault, EvaluatorFault, HubFault
+from sn37.errors import ChainFault, EvaluatorFault, HubFault, SubmissionFault
 from sn37.files import read_json, write_json
 from sn37.records.epochs import Records
 from sn37.records.faults import Fault
@@ -59,7 +59,13 @@ def test_picks_come_back_with_their_faults():
 
 
 @pytest.mark.parametrize(
-    ("error", "owner"), [(HubFault("gone"), "evaluator"), (ChainFault("gone"), "chain"), (KeyError("x"), "evaluator")]
+    ("error", "owner"),
+    [
+        (HubFault("gone"), "evaluator"),
+        (SubmissionFault("gone"), "submission"),
+        (ChainFault("gone"), "chain"),
+        (KeyError("x"), "evaluator"),
+    ],
 )
 def test_a_stage_keeps_its_fault_and_raises_a_type_with_an_owner(tmp_path, error, owner):
     epoch = Records(tmp_path).epoch(7, 360)

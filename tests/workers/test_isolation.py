@@ -61,7 +61,9 @@ def test_a_worker_has_no_network_no_credentials_and_an_empty_home(
     assert set(found["home"]) == {"payload.json", "log"}
 
 
-@pytest.mark.parametrize("name", ["ConfigError", "ModelFault", "DataFault", "EvaluatorFault", "HubFault", "ChainFault"])
+@pytest.mark.parametrize(
+    "name", ["ConfigError", "ModelFault", "DataFault", "EvaluatorFault", "SubmissionFault", "ChainFault"]
+)
 def test_an_error_with_an_owner_keeps_it(server: ForkServer, name: str) -> None:
     with pytest.raises(errors.Sn37Error, match="the reason") as caught:
         run(server, "raises", {"type": name})
