@@ -70,7 +70,7 @@ class DataFault(Sn37Error, LookupError):
 class EvaluatorFault(Sn37Error, RuntimeError):
     """This machine, or the code on it, failed: no miner pays for it."""
 
-    owner = "evaluator"
+    owner: ClassVar[Owner] = "evaluator"
 
 
 class HubFault(EvaluatorFault, ConnectionError):
