@@ -1,4 +1,4 @@
-"""From scores to weights: who beats whom, the field, the winner, the moving average, the weights.
+"""From scores to weights: the reign and its winner, who beats whom, the moving average, the weights.
 
 Pure. Protocol, section 8. Scores are losses: lower is better. Everything follows the hotkey, never
 the uid; the uid only breaks the last tie.
@@ -15,14 +15,15 @@ from sn37.competition import Epsilon
 __all__ = [
     "ALPHA",
     "MIN_SHARE",
+    "Challenge",
     "Contender",
-    "Verdict",
+    "Reign",
     "beats",
     "competition_weights",
-    "field",
-    "judge",
     "moving_average",
+    "reign",
     "subnet_weights",
+    "win_rates",
     "wins",
 ]
 
@@ -35,12 +36,16 @@ MIN_SHARE = 0.18
 
 @dataclass(frozen=True)
 class Contender:
-    """One evaluated submission. block: of its commitment; score: lower is better, inf when it failed."""
+    """One evaluated submission."""
 
     hotkey: str
+    """Who committed it."""
     uid: int
+    """The uid of the hotkey at the sync block."""
     block: int
+    """The block of the commitment as it stands on the chain."""
     score: float
+    """The loss, 0 or more, lower is better; inf or nan where there is none."""
 
     def __post_init__(self) -> None:
         if self.score < 0:
@@ -48,17 +53,69 @@ class Contender:
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """The outcome of one epoch of one competition. winner: a hotkey, or None when nobody has a finite score."""
+class Challenge:
+    """One contender's turn in a reign."""
 
-    field: tuple[Contender, ...]
-    wins: Mapping[str, int]
-    win_rate: Mapping[str, float]
-    winner: str | None
+    contender: Contender
+    """Whose turn it is."""
+    incumbent: Contender | None
+    """Who reigns until then, None before the first."""
+    needed: float
+    """The contender takes over if its score is strictly below this; inf for the first, 0 in the incumbent's block."""
+
+    @property
+    def succeeds(self) -> bool:
+        """Whether the contender takes over."""
+        return self.contender.score < self.needed
+
+
+@dataclass(frozen=True)
+class Reign:
+    """Who reigned, in the order of commitments, and who wins."""
+
+    challenges: tuple[Challenge, ...]
+    """The turn of every contender with a finite score, in order."""
+
+    @property
+    def takeovers(self) -> tuple[Challenge, ...]:
+        """The challenges that succeeded."""
+        return tuple(challenge for challenge in self.challenges if challenge.succeeds)
+
+    @property
+    def winner(self) -> str | None:
+        """The hotkey that reigns at the end; None when nobody has a finite score."""
+        return next((turn.contender.hotkey for turn in reversed(self.challenges) if turn.succeeds), None)
+
+
+def reign(contenders: Iterable[Contender], epsilon: Epsilon, now: int) -> Reign:
+    """Play the reign at sync block `now`: oldest commitment first, then the lower score, then the lower uid.
+
+    The first contender reigns. A later one takes over if its score is strictly below the incumbent's
+    score times `1 - epsilon(now, the incumbent's block)`; one of the same block never does.
+
+    >>> from sn37.competition import Fixed
+    >>> old, near, new = Contender("old", 0, 10, 2.0), Contender("near", 1, 20, 1.99), Contender("better", 2, 30, 1.9)
+    >>> reign([near, new, old], Fixed(0.01), 360).winner
+    'better'
+    """
+    challenges: list[Challenge] = []
+    incumbent: Contender | None = None
+    for contender in _finite(contenders):
+        if incumbent is None:
+            needed = math.inf
+        elif contender.block == incumbent.block:
+            needed = 0.0  # a loss is never below 0
+        else:
+            needed = incumbent.score * (1 - epsilon.at(now, incumbent.block))
+        challenge = Challenge(contender, incumbent, needed)
+        challenges.append(challenge)
+        if challenge.succeeds:
+            incumbent = contender
+    return Reign(tuple(challenges))
 
 
 def beats(i: Contender, j: Contender, epsilon: Epsilon, now: int) -> bool:
-    """Whether `i` beats `j` at sync block `now`.
+    """Whether `i` beats `j` at sync block `now`: for leaderboards, it decides nothing.
 
     The earlier commitment's loss is multiplied by `1 - epsilon(now, its block)`, then the strictly
     lower loss wins; equal blocks give no advantage to either.
@@ -71,37 +128,16 @@ def beats(i: Contender, j: Contender, epsilon: Epsilon, now: int) -> bool:
     return mine < theirs
 
 
-def field(contenders: Iterable[Contender], epsilon: Epsilon) -> tuple[Contender, ...]:
-    """The contenders that count, in the order of commitment block, then uid.
-
-    Out are those without a finite score and those that could not beat every earlier model even with
-    epsilon at its end value: copies, near copies and hopeless ones, who would dilute the field.
-    """
-    finite = sorted((c for c in contenders if math.isfinite(c.score)), key=_seniority)
-    kept = []
-    for contender in finite:
-        earlier = [c.score for c in finite if c.block < contender.block]
-        if all(contender.score < score * (1 - epsilon.final) for score in earlier):
-            kept.append(contender)
-    return tuple(kept)
+def wins(contenders: Iterable[Contender], epsilon: Epsilon, now: int) -> dict[str, int]:
+    """How many of the others each contender with a finite score beats at `now`, by hotkey."""
+    finite = _finite(contenders)
+    return {i.hotkey: sum(beats(i, j, epsilon, now) for j in finite if j is not i) for i in finite}
 
 
-def wins(contenders: Sequence[Contender], epsilon: Epsilon, now: int) -> dict[str, int]:
-    """How many of the others each contender beats at `now`, by hotkey."""
-    return {i.hotkey: sum(beats(i, j, epsilon, now) for j in contenders if j is not i) for i in contenders}
-
-
-def judge(contenders: Iterable[Contender], epsilon: Epsilon, now: int) -> Verdict:
-    """The verdict of an epoch: the highest win rate wins; ties go to the earlier block, then the lower uid.
-
-    The win rate is wins / opponents in the field; a lone contender has the win rate 1.
-    """
-    inside = field(contenders, epsilon)
-    won = wins(inside, epsilon, now)
-    opponents = len(inside) - 1
-    rate = {hotkey: count / opponents if opponents else 1.0 for hotkey, count in won.items()}
-    best = min(inside, key=lambda c: (-rate[c.hotkey], *_seniority(c)), default=None)
-    return Verdict(inside, won, rate, best.hotkey if best else None)
+def win_rates(won: Mapping[str, int]) -> dict[str, float]:
+    """wins / opponents, in [0, 1], by hotkey; who stands alone has 1. won: as `wins` counts."""
+    opponents = len(won) - 1
+    return {hotkey: count / opponents if opponents else 1.0 for hotkey, count in won.items()}
 
 
 def moving_average(old: Mapping[str, float] | None, winner: str | None, alpha: float = ALPHA) -> dict[str, float]:
@@ -121,14 +157,21 @@ def moving_average(old: Mapping[str, float] | None, winner: str | None, alpha: f
 
 
 def competition_weights(
-    average: Mapping[str, float], registered: Collection[str], min_share: float = MIN_SHARE
+    average: Mapping[str, float], registered: Collection[str], winners: Sequence[str], min_share: float = MIN_SHARE
 ) -> dict[str, float]:
     """The weights of one competition: the average over registered hotkeys, small shares cut, renormalized.
 
-    Sums to 1, or is empty when nobody is left.
+    Where no share reaches `min_share`, the largest gets all. winners: the hotkeys that won, oldest epoch first:
+    a tie for the largest goes to who won last. Sums to 1; empty only when no registered hotkey has ever won.
     """
-    present = _normalized({hotkey: weight for hotkey, weight in average.items() if hotkey in registered})
-    return _normalized({hotkey: weight for hotkey, weight in present.items() if weight >= min_share})
+    present = {hotkey: weight for hotkey, weight in average.items() if hotkey in registered}
+    total = math.fsum(present.values())
+    kept = {hotkey: weight for hotkey, weight in present.items() if total > 0 and weight / total >= min_share}
+    if present and not kept:
+        last_win = {hotkey: place for place, hotkey in enumerate(winners)}
+        largest = max(sorted(present), key=lambda hotkey: (present[hotkey], last_win.get(hotkey, -1)))
+        return {largest: 1.0}
+    return _normalized(kept)
 
 
 def subnet_weights(weights: Mapping[int, Mapping[str, float]], shares: Mapping[int, float]) -> dict[str, float]:
@@ -149,5 +192,7 @@ def _normalized(weights: Mapping[str, float]) -> dict[str, float]:
     return {h: w / total for h, w in sorted(weights.items()) if w > 0} if total > 0 else {}
 
 
-def _seniority(contender: Contender) -> tuple[int, int]:
-    return contender.block, contender.uid
+def _finite(contenders: Iterable[Contender]) -> list[Contender]:
+    """Those with a finite score, in the order of the reign."""
+    finite = [contender for contender in contenders if math.isfinite(contender.score)]
+    return sorted(finite, key=lambda c: (c.block, c.score, c.uid))

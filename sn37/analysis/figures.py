@@ -55,15 +55,15 @@ def task_scores(entries: Sequence[Mapping[str, Any]], competition: Competition, 
 
 
 def duel(epoch: Epoch, ax: Axes | None = None) -> Axes:
-    """Who beats whom in the field of a decided epoch, epsilon included; dark: the row beats the column."""
+    """Who beats whom among a decided epoch's models with a score, epsilon included; dark: the row beats the column."""
     decision = epoch.decision
     uids = {entry["hotkey"]: entry["uid"] for entry in decision["scores"]}
-    inside = sorted(decision["field"], key=lambda hotkey: (-decision["win_rate"][hotkey], uids[hotkey]))
+    inside = sorted(decision["beats"], key=lambda hotkey: (-decision["win_rate"][hotkey], uids[hotkey]))
     ax = _axes(ax, rows=len(inside), width=4.5)
     cells = [[float(j in decision["beats"][i]) for j in inside] for i in inside]
     ax.set_title(f"who beats whom at sync block {epoch.sync_block}, after epsilon")
     if not inside:
-        return _say(ax, "the field is empty")
+        return _say(ax, "no model has a score")
     ax.imshow(cells, cmap="Greys", vmin=0, vmax=2.6, aspect="auto")
     for row, i in enumerate(inside):
         for column, j in enumerate(inside):

@@ -132,6 +132,11 @@ class Records:
         for competition_id in self.competitions():
             yield from (Epoch(path) for path in sorted((self.root / str(competition_id)).glob(f"*{_WORK}")))
 
+    def winners(self, competition_id: int, before: int | None = None) -> list[str]:
+        """The hotkeys that won, one for each decided epoch that had a winner, oldest first."""
+        found = (epoch.decision["winner"] for epoch in self.sealed(competition_id, before))
+        return [winner for winner in found if winner is not None]
+
     def average(self, competition_id: int, alpha: float, before: int | None = None) -> dict[str, float]:
         """The moving average of the competition's weights by hotkey, folded over its decided epochs."""
         return average_of(self.sealed(competition_id, before), alpha)

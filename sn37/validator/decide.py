@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from html import escape
 from typing import Any
 
 from sn37 import incentive
 from sn37.competition import Competition
-from sn37.incentive import Contender, Verdict
+from sn37.incentive import Contender, Reign
 from sn37.records.epochs import Epoch
 from sn37.records.faults import Fault
 from sn37.validator.plan import Plan
@@ -51,7 +51,7 @@ class Decision:
 
     def _row(self, entry: Mapping[str, Any], tasks: list[str]) -> str:
         hotkey = entry["hotkey"]
-        rate = f"{self.win_rate[hotkey]:.0%}" if hotkey in self.win_rate else "not in the field"
+        rate = f"{self.win_rate[hotkey]:.0%}" if hotkey in self.win_rate else "-"
         cells = [
             str(entry["uid"]),
             f"<code>{escape(hotkey[:8])}</code>",
@@ -66,8 +66,8 @@ class Decision:
 
 def judge_results(
     competition: Competition, sync_block: int, results: Mapping[str, Mapping[str, Any]]
-) -> tuple[list[dict[str, Any]], Verdict]:
-    """Scores, best first, and the verdict. Raises the fault of a result that is not the model's own fault."""
+) -> tuple[list[dict[str, Any]], Reign]:
+    """Scores, best first, and the reign. Raises the fault of a result that is not the model's own fault."""
     entries = []
     for _, result in sorted(results.items()):
         fault = Fault.from_dict(result["fault"])
@@ -88,34 +88,42 @@ def judge_results(
             }
         )
     entries.sort(key=lambda e: (math.inf if e["score"] is None else e["score"], e["block"], e["uid"]))
-    verdict = incentive.judge(
-        (Contender(e["hotkey"], e["uid"], e["block"], e["score"]) for e in entries if e["score"] is not None),
-        competition.epsilon,
-        sync_block,
-    )
-    return entries, verdict
+    return entries, incentive.reign(contenders_of(entries), competition.epsilon, sync_block)
+
+
+def contenders_of(entries: Iterable[Mapping[str, Any]]) -> list[Contender]:
+    """Those of the entries that have a score."""
+    return [Contender(e["hotkey"], e["uid"], e["block"], e["score"]) for e in entries if e["score"] is not None]
 
 
 def decide(plan: Plan, results: Mapping[str, Mapping[str, Any]]) -> Decision:
     """Decide the epoch and seal its record; an epoch that is sealed already is read back."""
     epoch = plan.epoch
     if not epoch.sealed:
-        entries, verdict = judge_results(plan.competition, plan.sync_block, results)
+        entries, reign = judge_results(plan.competition, plan.sync_block, results)
+        contenders, epsilon = contenders_of(entries), plan.competition.epsilon
+        won = incentive.wins(contenders, epsilon, plan.sync_block)
         written: dict[str, Any] = {
             "sync_block": plan.sync_block,
             "scores": entries,
-            "field": [contender.hotkey for contender in verdict.field],
-            "wins": dict(verdict.wins),
-            "win_rate": dict(verdict.win_rate),
+            "reign": [
+                {
+                    "hotkey": turn.contender.hotkey,
+                    "incumbent": turn.incumbent and turn.incumbent.hotkey,
+                    "needed": turn.needed if turn.incumbent else None,
+                    "succeeds": turn.succeeds,
+                }
+                for turn in reign.challenges
+            ],
+            "wins": won,
+            "win_rate": incentive.win_rates(won),
             "beats": {
                 i.hotkey: [
-                    j.hotkey
-                    for j in verdict.field
-                    if j is not i and incentive.beats(i, j, plan.competition.epsilon, plan.sync_block)
+                    j.hotkey for j in contenders if j is not i and incentive.beats(i, j, epsilon, plan.sync_block)
                 ]
-                for i in verdict.field
+                for i in contenders
             },
-            "winner": verdict.winner,
+            "winner": reign.winner,
         }
         ran = {name: sorted({r[name] for r in results.values() if name in r}) for name in ("device", "dtype", "engine")}
         epoch.write("manifest.json", {**epoch.read("manifest.json"), "ran": ran})
@@ -136,7 +144,10 @@ def weights_at(plan: Plan, registered: Collection[str]) -> dict[str, float]:
     figures = plan.settings.figures
     by_competition = {
         share.competition.id: incentive.competition_weights(
-            plan.records.average(share.competition.id, figures.alpha), registered, figures.min_share
+            plan.records.average(share.competition.id, figures.alpha),
+            registered,
+            plan.records.winners(share.competition.id),
+            figures.min_share,
         )
         for share in plan.shares
     }

@@ -123,12 +123,11 @@ def test_nobody_else_pays_for_it(epoch, module_small):
     assert epoch.publication.weights == {module_small.hotkey("best"): 1.0}
 
 
-def test_a_copy_and_a_near_copy_do_not_dilute_the_field(epoch, module_small):
+def test_a_copy_and_a_near_copy_never_reign(epoch, module_small):
     best, second = module_small.hotkey("best"), module_small.hotkey("second")
-    field = epoch.decision.epoch.decision["field"]
     # The second is later and worse: it could not win either.
-    assert field == [best]
-    assert epoch.decision.win_rate == {best: 1.0}
+    assert [turn["hotkey"] for turn in epoch.decision.epoch.decision["reign"] if turn["succeeds"]] == [best]
+    assert epoch.decision.win_rate[best] == 1.0
     assert second in epoch.losses
 
 

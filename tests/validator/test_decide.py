@@ -26,18 +26,18 @@ def judged(*results, now=100):
 
 
 def test_a_score_is_the_weighted_sum_of_normalized_task_scores():
-    (entry,), verdict = judged(result(1, 0, a=1.0, b=1.0))
+    (entry,), reign = judged(result(1, 0, a=1.0, b=1.0))
     # (1 - e^-0.5) / (1 - e^-1) = 0.6224593312018546
     assert entry["score"] == pytest.approx(0.5 * 1.0 + 0.5 * 0.6224593312018546)
-    assert verdict.winner == "hot1"
+    assert reign.winner == "hot1"
 
 
 def test_a_model_at_fault_loses_with_its_reason_and_the_others_are_judged():
-    entries, verdict = judged(result(1, 0, a=1.0, b=1.0), result(2, 0, fault=Fault("model", "norms").to_dict()))
+    entries, reign = judged(result(1, 0, a=1.0, b=1.0), result(2, 0, fault=Fault("model", "norms").to_dict()))
     assert [e["hotkey"] for e in entries] == ["hot1", "hot2"]
     assert entries[1]["score"] is None
     assert entries[1]["fault"]["reason"] == "norms"
-    assert verdict.winner == "hot1"
+    assert reign.winner == "hot1"
 
 
 @pytest.mark.parametrize(
@@ -50,8 +50,8 @@ def test_any_other_fault_leaves_the_epoch_undecided(owner, error):
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
 def test_a_raw_score_that_is_not_finite_is_the_models_fault_also_where_normalization_hides_it(bad):
-    entries, verdict = judged(result(1, 0, a=1.0, b=bad), result(2, 5, a=9.0, b=9.0))
-    assert verdict.winner == "hot2"
+    entries, reign = judged(result(1, 0, a=1.0, b=bad), result(2, 5, a=9.0, b=9.0))
+    assert reign.winner == "hot2"
     assert entries[-1]["fault"] == {"owner": "model", "reason": "a raw score is not finite"}
 
 
