@@ -16,9 +16,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from faulty_hub import Fault, FaultyHub
 
 from sn37.data.pages import PinnedDatasets
-from sn37.devnet.hub import Fault, HubServer
 from sn37.errors import DataFault, HubFault
 from sn37.hub import Hub
 
@@ -85,7 +85,7 @@ def test_a_revision_pushed_later_changes_nothing(pinned: Callable[..., PinnedDat
     assert replay.num_rows("data/set", "default", "train") == 10
 
 
-def test_a_second_reader_fetches_nothing(pinned: Callable[..., PinnedDatasets], push: Push, server: HubServer) -> None:
+def test_a_second_reader_fetches_nothing(pinned: Callable[..., PinnedDatasets], push: Push, server: FaultyHub) -> None:
     push({"data/train-00000-of-00001.parquet": numbered(0, 1000)}, row_group_size=100)
 
     def read(data: PinnedDatasets) -> Any:
@@ -101,7 +101,7 @@ def test_a_second_reader_fetches_nothing(pinned: Callable[..., PinnedDatasets], 
 
 
 def test_what_is_kept_and_damaged_is_fetched_again(
-    pinned: Callable[..., PinnedDatasets], push: Push, tmp_path: Path, server: HubServer
+    pinned: Callable[..., PinnedDatasets], push: Push, tmp_path: Path, server: FaultyHub
 ) -> None:
     push({"data/train-00000-of-00001.parquet": numbered(0, 1000)})
     first = pinned().rows("data/set", "default", "train", [5, 700], ["text"])
@@ -122,7 +122,7 @@ TROUBLE = {
 
 @pytest.mark.parametrize("name", TROUBLE)
 def test_trouble_in_between_changes_no_row(
-    pinned: Callable[..., PinnedDatasets], push: Push, server: HubServer, name: str
+    pinned: Callable[..., PinnedDatasets], push: Push, server: FaultyHub, name: str
 ) -> None:
     push({"data/train-00000-of-00001.parquet": numbered(0, 500)}, row_group_size=50)
     indices = [499, 3, 77, 250]
@@ -138,7 +138,7 @@ def test_trouble_in_between_changes_no_row(
 
 @pytest.mark.parametrize("options", [{}, {"write_page_index": True}], ids=["no page index", "page index"])
 def test_a_page_of_a_large_file_costs_few_bytes(
-    pinned: Callable[..., PinnedDatasets], push: Push, server: HubServer, options: dict[str, Any]
+    pinned: Callable[..., PinnedDatasets], push: Push, server: FaultyHub, options: dict[str, Any]
 ) -> None:
     # 16 MB of text that does not compress, in one row group: what is hardest to read a little of
     draw = random.Random(7)
@@ -153,7 +153,7 @@ def test_a_page_of_a_large_file_costs_few_bytes(
 
 
 def test_only_the_footers_heads_are_read_to_count_rows(
-    pinned: Callable[..., PinnedDatasets], push: Push, server: HubServer
+    pinned: Callable[..., PinnedDatasets], push: Push, server: FaultyHub
 ) -> None:
     files = {f"data/train-{i:05}-of-00004.parquet": numbered(i * 3000, 3000) for i in range(4)}
     push(files, row_group_size=10)
@@ -164,7 +164,7 @@ def test_only_the_footers_heads_are_read_to_count_rows(
 
 
 def test_push_to_hub_is_read_as_load_dataset_reads_it(
-    pinned: Callable[..., PinnedDatasets], server: HubServer, tmp_path: Path
+    pinned: Callable[..., PinnedDatasets], server: FaultyHub, tmp_path: Path
 ) -> None:
     # in a process of its own, for these clients take the hub's address when they are imported
     code = """
@@ -263,7 +263,7 @@ def test_the_pages_on_disk_have_a_limit(connect: Connect, push: Push, tmp_path: 
 
 
 def test_a_hundred_rows_of_a_gigabyte_cost_less_than_a_twentieth(
-    pinned: Callable[..., PinnedDatasets], push: Push, server: HubServer
+    pinned: Callable[..., PinnedDatasets], push: Push, server: FaultyHub
 ) -> None:
     push({"README.md": "# large\n"})
     # put into the hub's storage by hand: nothing is proved by sending a gigabyte to it

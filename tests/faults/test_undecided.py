@@ -4,9 +4,9 @@ import errno
 import sys
 
 import pytest
+from faulty_hub import Fault
 
 from sn37.devnet.datasets import Dataset
-from sn37.devnet.hub.faults import Fault
 from sn37.errors import ChainFault, DataFault, EvaluatorFault, HubFault
 from sn37.records.epochs import Records
 

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from faulty_hub import FaultyHub
 
 from sn37.competition import Constraints
-from sn37.devnet.hub import HubServer
 from sn37.errors import EvaluatorFault, disk_faults
 from sn37.hub import FetchedModel, Hub
 from sn37.hub.cache import Cache
@@ -44,11 +44,11 @@ def filled(upload: Upload, safetensors: Callable[..., bytes]) -> Callable[[int],
     return filled
 
 
-def body_bytes(server: HubServer) -> int:
+def body_bytes(server: FaultyHub) -> int:
     return server.stats.bytes_by_route["GET resolve"]
 
 
-def test_a_model_is_downloaded_once(fetch: Callable[..., FetchedModel], upload: Upload, server: HubServer) -> None:
+def test_a_model_is_downloaded_once(fetch: Callable[..., FetchedModel], upload: Upload, server: FaultyHub) -> None:
     model = upload()
     first = fetch(model)
     server.stats.reset()
@@ -58,7 +58,7 @@ def test_a_model_is_downloaded_once(fetch: Callable[..., FetchedModel], upload: 
 
 
 def test_equal_content_under_another_name_is_not_downloaded_again(
-    fetch: Callable[..., FetchedModel], upload: Upload, safetensors: Callable[..., bytes], server: HubServer
+    fetch: Callable[..., FetchedModel], upload: Upload, safetensors: Callable[..., bytes], server: FaultyHub
 ) -> None:
     weights = {"model.safetensors": safetensors({"a": (300_000,)})}
     first = fetch(upload(weights, "miner/one"))
@@ -139,7 +139,7 @@ def test_a_changed_entry_is_fetched_again(
 
 
 def test_an_entry_that_was_only_touched_is_hashed_and_kept(
-    fetch: Callable[..., FetchedModel], upload: Upload, server: HubServer
+    fetch: Callable[..., FetchedModel], upload: Upload, server: FaultyHub
 ) -> None:
     model = upload()
     with fetch(model) as fetched:
@@ -160,9 +160,9 @@ def test_an_entry_changed_while_in_use_is_not_replaced_under_its_user(
 
 
 def test_a_kill_in_the_middle_of_a_download_leaves_nothing_half_there(
-    connect: Connect, fetch: Callable[..., FetchedModel], upload: Upload, server: HubServer, hotkey: str, tmp_path: Path
+    connect: Connect, fetch: Callable[..., FetchedModel], upload: Upload, server: FaultyHub, hotkey: str, tmp_path: Path
 ) -> None:
-    from sn37.devnet.hub import Fault
+    from faulty_hub import Fault
 
     model = upload()
     server.faults.add(Fault("safetensors", delay_s=60, skip=1))

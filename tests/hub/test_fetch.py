@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from faulty_hub import FaultyHub
 
 from sn37.checks.files import check_static
 from sn37.competition import Constraints
-from sn37.devnet.hub import HubServer
 from sn37.errors import ModelFault
 from sn37.hub import Hub
 from sn37.submission import ModelId, content_hash, secure_hash
@@ -162,7 +162,7 @@ def test_what_a_validator_refuses_a_miner_learns_before_publishing(
     upload: Upload,
     constraints: Allowing,
     tmp_path: Path,
-    server: HubServer,
+    server: FaultyHub,
     hotkey: str,
     files: dict[str, Any],
     reason: str,
@@ -229,7 +229,7 @@ def test_no_weights_are_downloaded_of_a_model_that_is_too_large_or_does_not_matc
     upload: Upload,
     constraints: Allowing,
     safetensors: Callable[..., bytes],
-    server: HubServer,
+    server: FaultyHub,
     hotkey: str,
 ) -> None:
     model = upload({"model.safetensors": safetensors({"a": (1000, 1000)})})

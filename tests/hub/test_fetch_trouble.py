@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from faulty_hub import Fault, FaultyHub
 
 from sn37.competition import Constraints
-from sn37.devnet.hub import Fault, HubServer
 from sn37.devnet.hub.storage import Repo
 from sn37.errors import EvaluatorFault, HubFault, ModelFault
 from sn37.hub import Hub
@@ -24,7 +24,7 @@ Upload = Callable[..., ModelId]
 Allowing = Callable[..., Constraints]
 
 
-def lie(server: HubServer, path: str, **claims: Any) -> None:
+def lie(server: FaultyHub, path: str, **claims: Any) -> None:
     """Make the hub list a file otherwise than it is."""
     for commit in (server.root / "repos").rglob("commits/*.json"):
         data = json.loads(commit.read_text())
@@ -35,7 +35,7 @@ def lie(server: HubServer, path: str, **claims: Any) -> None:
 
 
 def test_a_file_longer_than_listed_is_cut_off_at_its_listed_size(
-    connect: Connect, upload: Upload, constraints: Allowing, server: HubServer, hotkey: str
+    connect: Connect, upload: Upload, constraints: Allowing, server: FaultyHub, hotkey: str
 ) -> None:
     model = upload({"tokenizer.json": b'"' + b"x" * 5_000_000 + b'"'})
     lie(server, "tokenizer.json", size=1000)
@@ -45,7 +45,7 @@ def test_a_file_longer_than_listed_is_cut_off_at_its_listed_size(
 
 @pytest.mark.parametrize("claims", [{"sha256": "0" * 64}, {"size": 900}, {"oid": "0" * 40}], ids=str)
 def test_a_hub_that_contradicts_itself_costs_no_miner_anything(
-    connect: Connect, upload: Upload, constraints: Allowing, server: HubServer, hotkey: str, claims: dict[str, Any]
+    connect: Connect, upload: Upload, constraints: Allowing, server: FaultyHub, hotkey: str, claims: dict[str, Any]
 ) -> None:
     path = "model.safetensors" if "sha256" in claims else "tokenizer.json"
     model = upload()
@@ -70,7 +70,7 @@ def test_a_hub_that_contradicts_itself_costs_no_miner_anything(
 
 
 def test_a_path_that_leaves_the_folder_is_refused(
-    connect: Connect, upload: Upload, constraints: Allowing, server: HubServer, hotkey: str
+    connect: Connect, upload: Upload, constraints: Allowing, server: FaultyHub, hotkey: str
 ) -> None:
     model = upload()
     for commit in (server.root / "repos").rglob(f"commits/{model.commit}.json"):
@@ -94,7 +94,7 @@ TROUBLE = {
 
 @pytest.mark.parametrize("name", TROUBLE)
 def test_trouble_that_passes_changes_nothing(
-    connect: Connect, upload: Upload, constraints: Allowing, server: HubServer, hotkey: str, name: str
+    connect: Connect, upload: Upload, constraints: Allowing, server: FaultyHub, hotkey: str, name: str
 ) -> None:
     model = upload()
     server.faults.add(replace(TROUBLE[name]))
@@ -105,7 +105,7 @@ def test_trouble_that_passes_changes_nothing(
 
 @pytest.mark.parametrize("name", [name for name in TROUBLE if name != "slow"])
 def test_trouble_that_stays_is_never_the_models_fault(
-    connect: Connect, upload: Upload, constraints: Allowing, server: HubServer, hotkey: str, name: str
+    connect: Connect, upload: Upload, constraints: Allowing, server: FaultyHub, hotkey: str, name: str
 ) -> None:
     model = upload()
     server.faults.add(replace(TROUBLE[name], times=1000))
@@ -116,7 +116,7 @@ def test_trouble_that_stays_is_never_the_models_fault(
 
 
 def test_a_hub_that_does_not_answer_in_time_or_at_all_is_named(
-    connect: Connect, upload: Upload, constraints: Allowing, server: HubServer, hotkey: str, tmp_path: Path
+    connect: Connect, upload: Upload, constraints: Allowing, server: FaultyHub, hotkey: str, tmp_path: Path
 ) -> None:
     model = upload()
     server.faults.add(Fault(delay_s=0.5, times=2))
@@ -132,7 +132,7 @@ def test_a_cut_download_goes_on_where_it_broke(
     upload: Upload,
     constraints: Allowing,
     safetensors: Callable[..., bytes],
-    server: HubServer,
+    server: FaultyHub,
     hotkey: str,
 ) -> None:
     model = upload({"model.safetensors": safetensors({"a": (1500, 1500)})})
@@ -146,7 +146,7 @@ def test_a_cut_download_goes_on_where_it_broke(
 
 
 def test_retry_after_is_honoured_within_reason(
-    connect: Connect, upload: Upload, constraints: Allowing, server: HubServer, hotkey: str
+    connect: Connect, upload: Upload, constraints: Allowing, server: FaultyHub, hotkey: str
 ) -> None:
     model = upload()
     server.faults.add(Fault(status=429, retry_after_s=3600))
@@ -155,7 +155,7 @@ def test_retry_after_is_honoured_within_reason(
 
 
 def test_a_web_server_that_is_no_hub_is_nobodys_fault(
-    connect: Connect, constraints: Allowing, server: HubServer, hotkey: str
+    connect: Connect, constraints: Allowing, server: FaultyHub, hotkey: str
 ) -> None:
     server.faults.add(Fault(status=404, times=9))
     model = ModelId("miner", "model", "0" * 40, "A" * 43 + "=", 1)
@@ -164,7 +164,7 @@ def test_a_web_server_that_is_no_hub_is_nobodys_fault(
 
 
 def test_a_token_the_hub_does_not_know_is_the_evaluators_fault(
-    server: HubServer, upload: Upload, constraints: Allowing, hotkey: str, tmp_path: Path
+    server: FaultyHub, upload: Upload, constraints: Allowing, hotkey: str, tmp_path: Path
 ) -> None:
     hub = Hub(server.endpoint, "hf_wrong", cache=tmp_path / "cache")
     with pytest.raises(EvaluatorFault, match="does not know the token"):
@@ -175,7 +175,7 @@ def test_no_token_found_on_the_machine_is_ever_sent(
     connect: Connect,
     upload: Upload,
     constraints: Allowing,
-    server: HubServer,
+    server: FaultyHub,
     hotkey: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

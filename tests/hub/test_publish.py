@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from faulty_hub import Fault, FaultyHub
 
 from sn37.competition import Constraints
-from sn37.devnet.hub import Fault, HubServer
 from sn37.errors import ConfigError, DataFault, HubFault, ModelFault
 from sn37.hub import Hub
 from sn37.submission import ModelId, content_hash, secure_hash
@@ -44,7 +44,7 @@ def test_publish_then_make_public_is_what_everybody_fetches(
 
 
 def test_doing_it_again_changes_nothing(
-    connect: Connect, write_model: WriteModel, tmp_path: Path, server: HubServer
+    connect: Connect, write_model: WriteModel, tmp_path: Path, server: FaultyHub
 ) -> None:
     folder, miner = write_model(tmp_path / "model"), connect("miner")
     commit = miner.publish(folder, "miner/model")
@@ -103,7 +103,7 @@ def test_who_may_not_publish_is_told_so(
         connect(user).publish(write_model(tmp_path / "model"), repo)
 
 
-def test_a_folder_without_a_model_is_not_published(connect: Connect, tmp_path: Path, server: HubServer) -> None:
+def test_a_folder_without_a_model_is_not_published(connect: Connect, tmp_path: Path, server: FaultyHub) -> None:
     with pytest.raises(ConfigError, match=r"holds no model: expected config\.json"):
         connect("miner").publish(tmp_path, "miner/model")
     assert server.stats.requests == 0
@@ -121,7 +121,7 @@ def test_a_folder_without_a_model_is_not_published(connect: Connect, tmp_path: P
     ids=lambda fault: f"{fault.where} {fault.status}",
 )
 def test_trouble_that_passes_changes_nothing(
-    connect: Connect, write_model: WriteModel, tmp_path: Path, server: HubServer, fault: Fault
+    connect: Connect, write_model: WriteModel, tmp_path: Path, server: FaultyHub, fault: Fault
 ) -> None:
     folder = write_model(tmp_path / "model")
     server.faults.add(replace(fault))
@@ -133,7 +133,7 @@ def test_trouble_that_passes_changes_nothing(
 
 
 def test_an_answer_lost_on_the_way_is_no_second_commit_also_where_files_went(
-    connect: Connect, write_model: WriteModel, tmp_path: Path, server: HubServer
+    connect: Connect, write_model: WriteModel, tmp_path: Path, server: FaultyHub
 ) -> None:
     miner = connect("miner")
     miner.publish(write_model(tmp_path / "old", {"vocab.json": {}}), "miner/model")
@@ -145,7 +145,7 @@ def test_an_answer_lost_on_the_way_is_no_second_commit_also_where_files_went(
 
 
 def test_a_hub_that_stays_ill_is_a_hub_fault(
-    connect: Connect, write_model: WriteModel, tmp_path: Path, server: HubServer
+    connect: Connect, write_model: WriteModel, tmp_path: Path, server: FaultyHub
 ) -> None:
     server.faults.add(Fault("create", status=500, times=99))
     with pytest.raises(HubFault, match=r"failed 3 times on miner/model \(create it\)"):
@@ -189,7 +189,7 @@ def test_history_is_read_as_of_a_moment(connect: Connect, time: Any) -> None:
         hub.newest_commit("author/set", "dataset", datetime(2025, 1, 1))
 
 
-def test_a_long_history_is_read_no_further_than_needed(connect: Connect, time: Any, server: HubServer) -> None:
+def test_a_long_history_is_read_no_further_than_needed(connect: Connect, time: Any, server: FaultyHub) -> None:
     author = connect("author")
     author.publish_file("author/set", "a", b"", repo_type="dataset")
     repo = next(server.storage.repos())
@@ -204,7 +204,7 @@ def test_a_long_history_is_read_no_further_than_needed(connect: Connect, time: A
 
 
 def test_a_tokenizer_is_pinned_in_time_and_kept(
-    connect: Connect, write_model: WriteModel, tmp_path: Path, time: Any, server: HubServer
+    connect: Connect, write_model: WriteModel, tmp_path: Path, time: Any, server: FaultyHub
 ) -> None:
     author = connect("author")
     first = author.publish(write_model(tmp_path / "one"), "author/tok", private=False)

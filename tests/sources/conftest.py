@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 from bittensor_core import Keypair
+from faulty_hub import FaultyHub
 
 from sn37.chain import verify
 from sn37.clock import generator
 from sn37.data.pages import PinnedDatasets
 from sn37.data.runs import WandbRuns
 from sn37.devnet.datasets import Dataset, public_datasets
-from sn37.devnet.hub import HubServer
 from sn37.devnet.runs import cortex_run, prompting_run
 from sn37.devnet.wandb import API_KEY, ServedRun, WandbServer
 from sn37.hub import Hub
@@ -88,7 +88,7 @@ class Time:
 class Datasets:
     """An embedded hub with the public datasets, and readers of it."""
 
-    server: HubServer
+    server: FaultyHub
     time: Time
     folder: Path
 
@@ -113,7 +113,7 @@ class Datasets:
 def datasets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Datasets]:
     time = Time()
     validators = [HOTKEYS["trusted"], HOTKEYS["second"]]
-    with HubServer(tmp_path_factory.mktemp("hub"), clock=time) as server:
+    with FaultyHub(tmp_path_factory.mktemp("hub"), clock=time) as server:
         hub = Datasets(server, time, tmp_path_factory.mktemp("datasets"))
         for dataset in public_datasets(validators, AS_OF, [HOTKEYS["poor"], HOTKEYS["nobody"]]):
             hub.upload(dataset)

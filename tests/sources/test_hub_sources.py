@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from faulty_hub import Fault, FaultyHub
 
 from sn37.clock import generator
 from sn37.data.pages import PinnedDatasets
 from sn37.devnet.datasets import Dataset, codeforces_cots, fineweb, macrobench, public_datasets, synthetic_1_sft
-from sn37.devnet.hub import Fault, HubServer
 from sn37.errors import DataFault
 from sn37.hub import Hub
 from sn37.sample import ChoiceSample, ReferenceSample, TextSample, digest
@@ -135,12 +135,12 @@ def test_what_is_pushed_later_changes_no_source(name: str, make_context: Make, t
     trusted = _trusted()
     old = {d.repo: d for d in public_datasets(trusted, AS_OF)}
 
-    def drawn(server: HubServer, as_of: datetime, folder: str) -> str:
+    def drawn(server: FaultyHub, as_of: datetime, folder: str) -> str:
         hub = Hub(server.endpoint, cache=tmp_path / folder / "models")
         reader = PinnedDatasets(hub, as_of, tmp_path / folder / "pages")
         return digest(SOURCES[name](make_context(datasets=reader, as_of=as_of), **ARGS[name]))
 
-    with HubServer(tmp_path / "hub", clock=lambda: now) as server:
+    with FaultyHub(tmp_path / "hub", clock=lambda: now) as server:
         new = LATER[name]()
         token = server.token_of(new.repo.split("/")[0])
         old[new.repo].publish(server.endpoint, token)

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from faulty_hub import FaultyHub
 
 from sn37.competition import Constraints
-from sn37.devnet.hub import HubServer
 from sn37.hub import Hub
 from sn37.submission import ModelId, content_hash, secure_hash
 
@@ -40,13 +40,13 @@ def time() -> Time:
 
 
 @pytest.fixture
-def server(tmp_path: Path, time: Time) -> Iterator[HubServer]:
-    with HubServer(tmp_path / "hub", clock=time) as server:
+def server(tmp_path: Path, time: Time) -> Iterator[FaultyHub]:
+    with FaultyHub(tmp_path / "hub", clock=time) as server:
         yield server
 
 
 @pytest.fixture
-def connect(server: HubServer, tmp_path: Path) -> Callable[..., Hub]:
+def connect(server: FaultyHub, tmp_path: Path) -> Callable[..., Hub]:
     """A client: of a user, or of nobody."""
 
     def connect(user: str | None = None, **options: Any) -> Hub:
@@ -57,7 +57,7 @@ def connect(server: HubServer, tmp_path: Path) -> Callable[..., Hub]:
 
 
 @pytest.fixture
-def api(server: HubServer) -> Callable[[str], Any]:
+def api(server: FaultyHub) -> Callable[[str], Any]:
     """huggingface_hub's own client of a user."""
     from huggingface_hub import HfApi
 

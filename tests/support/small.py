@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from faulty_hub import FaultyHub
 
 from sn37 import validator
 from sn37.chain import Subnet, open_wallet
@@ -22,7 +23,6 @@ from sn37.competition import Competition
 from sn37.competitions import read_competition
 from sn37.devnet.chain import Chain
 from sn37.devnet.datasets import Dataset
-from sn37.devnet.hub import HubServer
 from sn37.evaluation.run import preloaded
 from sn37.hub import Hub
 from sn37.submission import ModelId, content_hash, secure_hash
@@ -86,7 +86,7 @@ class Small:
 
     root: Path
     chain: Chain
-    server: HubServer
+    server: FaultyHub
     executor: Executor | None = None
     models: dict[float, Path] = field(default_factory=dict)
 
@@ -94,7 +94,7 @@ class Small:
     def make(cls, root: Path, executor: Executor | None = None) -> Small:
         root.mkdir(parents=True, exist_ok=True)
         chain = Chain.create(root / "chain.sqlite", start_block=START_BLOCK, netuids=(NETUID,))
-        small = cls(root, chain, HubServer(root / "hub", clock=chain.now).start(), executor)
+        small = cls(root, chain, FaultyHub(root / "hub", clock=chain.now).start(), executor)
         small.competition_file.write_text(COMPETITION)
         small.register("validator", stake=500_000.0, permit=True)
         Dataset("curator/texts", {("default", "test"): TEXTS}).publish(

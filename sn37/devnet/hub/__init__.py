@@ -1,6 +1,5 @@
 """The embedded hub: an HTTP server the real Hugging Face clients talk to, over a plain folder."""
 
-from sn37.devnet.hub.faults import Fault, Faults, Stats
 from sn37.devnet.hub.server import HubServer
 
-__all__ = ["Fault", "Faults", "HubServer", "Stats"]
+__all__ = ["HubServer"]

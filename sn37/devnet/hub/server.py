@@ -5,23 +5,18 @@ It listens on the loopback interface only, and never asks anything of the networ
 
 from __future__ import annotations
 
-import asyncio
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 
 import uvicorn
 from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.middleware import Middleware
 
-from sn37.devnet.hub.faults import Fault, Faults, Stats
 from sn37.devnet.hub.reads import Reads
 from sn37.devnet.hub.storage import Storage
 from sn37.devnet.hub.users import Refused, Users, refused
@@ -41,14 +36,20 @@ def wall_clock() -> datetime:
 class HubServer:
     """A hub over the folder `root`.
 
-    clock: gives commits their time; port: 0 for any free one. Use it as a context manager, or
-    `start` and `stop` it. Raises ConfigError where the port is busy or another process serves the folder.
+    clock: gives commits their time; port: 0 for any free one; middleware: what each request passes first,
+    as Starlette takes it. Use it as a context manager, or `start` and `stop` it. Raises ConfigError where the port
+    is busy or another process serves the folder.
     """
 
-    def __init__(self, root: Path, *, clock: Callable[[], datetime] = wall_clock, port: int = 0) -> None:
+    def __init__(
+        self,
+        root: Path,
+        *,
+        clock: Callable[[], datetime] = wall_clock,
+        port: int = 0,
+        middleware: Sequence[Middleware] = (),
+    ) -> None:
         self.root = Path(root)
-        self.stats = Stats()
-        self.faults = Faults()
         self._thread: threading.Thread | None = None
         self._socket = _listen(port)
         try:
@@ -57,13 +58,9 @@ class HubServer:
         except BaseException:
             self._socket.close()
             raise
-        config = uvicorn.Config(
-            _Watched(self._app(), self.stats, self.faults),
-            log_config=None,
-            log_level="critical",
-            lifespan="off",
-            timeout_graceful_shutdown=1,
-        )
+        routes = [*Writes(self.storage, self._users).routes(), *Reads(self.storage, self._users).routes()]
+        app = Starlette(routes=routes, middleware=middleware, exception_handlers={Refused: refused})
+        config = uvicorn.Config(app, log_config=None, log_level="critical", lifespan="off", timeout_graceful_shutdown=1)
         self._server = uvicorn.Server(config)
 
     @property
@@ -116,17 +113,6 @@ class HubServer:
     def _serve(self) -> None:
         self._server.run(sockets=[self._socket])
 
-    def _app(self) -> Starlette:
-        routes = [
-            Route("/_stats", self._show_stats, name="stats"),
-            *Writes(self.storage, self._users).routes(),
-            *Reads(self.storage, self._users).routes(),
-        ]
-        return Starlette(routes=routes, exception_handlers={Refused: refused})
-
-    async def _show_stats(self, request: Request) -> Response:
-        return JSONResponse(self.stats.to_dict())
-
 
 def _listen(port: int) -> socket.socket:
     # the protocol is named, for only then asyncio turns Nagle's algorithm off: else each answer waits 40 ms
@@ -140,70 +126,3 @@ def _listen(port: int) -> socket.socket:
     # listening from here on, so that a second server on this port fails at once
     listening.listen(128)
     return listening
-
-
-class _Watched:
-    """The application, counted, and struck by the faults asked for."""
-
-    def __init__(self, app: ASGIApp, stats: Stats, faults: Faults) -> None:
-        self.app, self.stats, self.faults = app, stats, faults
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] == "/_stats":
-            await self.app(scope, receive, send)
-            return
-        request = f"{scope['method']} {scope['path']}"
-        fault = self.faults.next(request) or Fault()
-        self.stats.requests += 1
-        self.stats.authorized += any(name == b"authorization" for name, _ in scope["headers"])
-        self.stats.paths.append(request)
-        del self.stats.paths[:-1000]
-        if fault.delay_s:
-            await asyncio.sleep(fault.delay_s)
-
-        async def counted_receive() -> Message:
-            message = await receive()
-            self.stats.bytes_received += len(message.get("body", b""))
-            return message
-
-        sender = _Sender(send, scope, self.stats, fault.cut_after)
-        if fault.status:
-            headers = {} if fault.retry_after_s is None else {"Retry-After": str(fault.retry_after_s)}
-            answer = JSONResponse({"error": f"injected {fault.status}"}, fault.status, headers)
-            await answer(scope, receive, sender)
-        else:
-            await self.app(scope, counted_receive, sender)
-
-
-class _Sender:
-    """Sends, counts, and stops in the middle where a connection is to be cut.
-
-    A response left unfinished makes the server close the connection. Counted is before it is sent:
-    who has the answer finds it in the figures.
-    """
-
-    def __init__(self, send: Send, scope: Scope, stats: Stats, cut_after: int) -> None:
-        self._send, self._scope, self._stats, self._cut_after = send, scope, stats, cut_after
-        self._sent, self._cut = 0, False
-
-    async def __call__(self, message: Message) -> None:
-        if self._cut:
-            return
-        route = f"{self._scope['method']} {_kind(self._scope)}"
-        body: bytes = message.get("body", b"")
-        if message["type"] == "http.response.start":
-            self._stats.by_route[route] += 1
-        elif 0 <= self._cut_after <= self._sent + len(body):
-            self._cut = True
-            body = body[: self._cut_after - self._sent]
-            message = {**message, "body": body, "more_body": True}
-        self._sent += len(body)
-        self._stats.bytes_by_route[route] += len(body)
-        self._stats.bytes_sent += len(body)
-        await self._send(message)
-
-
-def _kind(scope: Scope) -> str:
-    """The name of the route that answered."""
-    route = scope.get("route")
-    return str(getattr(route, "name", "unknown"))
