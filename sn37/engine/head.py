@@ -1,10 +1,13 @@
 """From hidden states to cross-entropies without ever holding all logits.
 
-The logits of a few positions and a few words at a time are made in float32, whatever the model's dtype,
-and folded into a running log-sum-exp. In bfloat16 a logit near 16 is off by up to 0.06; here the error is that of the
-sums alone, under 1e-4 against float64.
+Protocol, section 6: the loss of a token is the log-sum-exp of its logits less the target's logit, both from the same
+float32 logits, the row's maximum subtracted before anything is summed; never below 0. The logits are made here in
+chunks of positions and vocabulary, in float32 whatever the model's dtype (in bfloat16 a logit near 16 is off by up to
+0.06), and only three numbers a position are kept of each chunk. The error against float64 is that of the matrix
+product's sums alone, under 1e-4.
 
 Knows the heads of the allowed architectures: one linear layer, with or without a bias, its logits capped or not.
+Does not protect against logits that are infinite or not a number: their losses are not finite either.
 """
 
 from __future__ import annotations
@@ -12,112 +15,120 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, cast
 
 import torch
-
-from sn37.engine import bfloat16
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 __all__ = ["Head"]
 
+Part = tuple[slice, torch.Tensor]
+"""A chunk of the vocabulary, and (3, N) for what is kept of it: maximum, log-sum-exp above it, target's logit."""
+
 
 class Head:
     """The head of `model`.
 
-    words, positions: how large a piece of logits is made at once; by default 1 MiB on each thread of a CPU, where it
-    stays in the cache, and 256 MiB on a GPU, in a shape that a matrix product is fast at.
+    vocabulary_chunk, position_chunk: how many logits are made at once; by default 1 MiB of them on each thread of a
+    CPU, where they stay in the cache, and 256 MiB on a GPU, in a shape that a matrix product is fast at.
     """
 
-    def __init__(self, model: PreTrainedModel, words: int | None = None, positions: int | None = None) -> None:
-        head: Any = model.get_output_embeddings()  # type: ignore[no-untyped-call]
+    def __init__(
+        self, model: PreTrainedModel, vocabulary_chunk: int | None = None, position_chunk: int | None = None
+    ) -> None:
+        head = cast(torch.nn.Linear, model.get_output_embeddings())  # type: ignore[no-untyped-call]
         self.weight: torch.Tensor = head.weight  # (V, H)
         self.bias: torch.Tensor | None = head.bias  # (V,)
         self.cap: float | None = getattr(model.config, "final_logit_softcapping", None)
-        self.words, self.positions = words, positions or (4_096 if self.weight.is_cuda else 512)
+        self.vocabulary_chunk = vocabulary_chunk
+        self.position_chunk = position_chunk or (4_096 if self.weight.is_cuda else 512)
 
     def losses(self, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """The cross-entropy (N,) in float64, in nats, of each target (N,) after its hidden state (N, H)."""
-        total = torch.full(targets.shape, -torch.inf, dtype=torch.float64, device=hidden.device)
-        width = self.words or self._words(len(hidden))
-        pieces = _pieces(len(self.weight), width)
-        found = torch.empty(len(pieces), len(hidden), device=hidden.device)
-        product = _product_for(self.weight)
-        states = product.hidden(hidden)
-        with _products_of(self.weight.dtype):
-            # A piece is made whole by the thread that is free for it: nothing depends on how many there are.
-            left = iter([*zip(pieces, found, strict=True)])
+        width = self.vocabulary_chunk or self._default_width(len(hidden))
+        chunks = _chunks(len(self.weight), width)
+        found = torch.empty(len(chunks), 3, len(hidden), device=hidden.device)
+        states = hidden if _sums_in_float32(hidden) else hidden.float()
+        with _bfloat16_products_of(self.weight.dtype):
+            # A chunk is made whole by the thread that is free for it: nothing depends on how many there are.
+            left = iter([*zip(chunks, found, strict=True)])
             if hidden.device.type == "cpu":
-                _in_threads(len(pieces), lambda: self._fold(product, states, left, width))
+                _in_threads(len(chunks), lambda: self._reduce(states, targets, left, width))
             else:
-                self._fold(product, states, left, width)
-        for log_sum_exp in found:
-            total = torch.logaddexp(total, log_sum_exp.double())
-        return total - self._of_targets(hidden, targets)
+                self._reduce(states, targets, left, width)
+        return _losses(*found.unbind(1))
 
-    def _words(self, positions: int) -> int:
-        """How many at once: more where there are few positions."""
+    def _default_width(self, positions: int) -> int:
+        """How many words at once: more where there are few positions."""
         if self.weight.is_cuda:
             return 16_384
         return min(2_048, max(512, 2**18 // max(1, positions)))
 
-    def _fold(
-        self, product: _Product, hidden: torch.Tensor, left: Iterator[tuple[slice, torch.Tensor]], width: int
-    ) -> None:
-        """For each piece of the words that is left: the log-sum-exp over it, of all positions, into its row (N,).
-
-        width: the most words a piece has.
-        """
+    def _reduce(self, hidden: torch.Tensor, targets: torch.Tensor, left: Iterator[Part], width: int) -> None:
+        """What is kept of each chunk of the vocabulary that is `left`, which has at most `width` words."""
         with torch.inference_mode():  # a thread has a mode of its own
-            parts = torch.split(hidden, _even_size(len(hidden), self.positions))
+            size = _even_size(len(hidden), self.position_chunk)
+            states, wanted = torch.split(hidden, size), torch.split(targets, size)
             # Used again and again: memory that is new each time costs a fifth of all.
-            room = torch.empty(2 if hidden.is_cuda else 1, len(parts[0]) * width, device=hidden.device)
-            for words, row in left:
-                weight, bias = product.weight(self.weight[words]), None if self.bias is None else self.bias[words]
-                count = words.stop - words.start
-                for part, found in zip(parts, torch.split(row, len(parts[0])), strict=True):
-                    logits, spare = (room[i, : len(part) * count].view(-1, count) for i in (0, -1))
-                    product.multiply(part, weight, logits)
-                    if bias is not None:
-                        logits += bias
-                    found.copy_(_log_sum_exp(self._capped(logits), spare))
+            buffer = torch.empty(2 if hidden.is_cuda else 1, size * width, device=hidden.device)
+            for words, kept in left:
+                weight = self.weight[words] if _sums_in_float32(self.weight) else self.weight[words].float()
+                count = len(weight)
+                for part, target, (top, rest, own) in zip(states, wanted, torch.split(kept, size, dim=1), strict=True):
+                    logits, spare = (buffer[i, : len(part) * count].view(-1, count) for i in (0, -1))
+                    self._logits(part, weight, words, logits)
+                    torch.amax(logits, -1, out=top)
+                    own.copy_(_target_logits(logits, target - words.start))
+                    rest.copy_(_log_sum_above(logits, spare))
 
-    def _of_targets(self, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """The logit of each target (N,), in float64."""
-        found = []
-        for rows in _pieces(len(hidden), self.positions):
-            logits = (hidden[rows].float() * self.weight[targets[rows]].float()).sum(-1, dtype=torch.float64)
-            found.append(logits if self.bias is None else logits + self.bias[targets[rows]].double())
-        return self._capped(torch.cat(found))
-
-    def _capped(self, logits: torch.Tensor) -> torch.Tensor:
-        return logits if self.cap is None else logits.div_(self.cap).tanh_().mul_(self.cap)
-
-
-class _Product(NamedTuple):
-    """A product of hidden states (N, H) with a weight (W, H) into logits (N, W) in float32."""
-
-    hidden: Callable[[torch.Tensor], torch.Tensor]
-    """What it takes for the hidden states."""
-    weight: Callable[[torch.Tensor], torch.Tensor]
-    """What it takes for the weight."""
-    multiply: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], object]
-    """Of the two and the logits it writes."""
+    def _logits(self, hidden: torch.Tensor, weight: torch.Tensor, words: slice, out: torch.Tensor) -> None:
+        """The final logits (N, W) in float32 of a chunk of the vocabulary, as the model would say them."""
+        if weight.dtype == torch.float32:
+            torch.mm(hidden, weight.T, out=out)
+        else:
+            torch.mm(hidden, weight.T, torch.float32, out=out)
+        if self.bias is not None:
+            out += self.bias[words]
+        if self.cap is not None:
+            out.div_(self.cap).tanh_().mul_(self.cap)
 
 
-def _product_for(weight: torch.Tensor) -> _Product:
-    """The fastest product that this device has for such a weight. No sum is ever rounded to less than float32."""
-    if weight.is_cuda and weight.dtype != torch.float32:
-        return _Product(_as_it_is, _as_it_is, lambda a, b, out: torch.mm(a, b.T, torch.float32, out=out))
-    if bfloat16.is_available(weight):
-        return _Product(torch.Tensor.contiguous, bfloat16.laid_out, bfloat16.product)
-    return _Product(torch.Tensor.float, torch.Tensor.float, lambda a, b, out: torch.mm(a, b.T, out=out))
+def _losses(top: torch.Tensor, rest: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
+    """The losses (N,) in float64 from what was kept of each chunk (C, N).
+
+    top: the largest logit of the chunk; rest: the log-sum-exp of the chunk's logits less that one, 0 or more;
+    own: the target's logit in the one chunk that has it, -inf in the others.
+    """
+    # Differences of float32 numbers are exact in float64 where they matter: a constant on all logits drops out here.
+    maximum = top.amax(0).double()  # (N,), over the whole vocabulary
+    above_target = maximum - own.amax(0).double()  # 0 or more: both are among the same logits
+    # log sum_c exp(top_c + rest_c - maximum): 0 or more, for the chunk that has the maximum gives at least exp(0).
+    log_sum = torch.logsumexp(top.double() - maximum + rest.double(), 0)
+    return (log_sum + above_target).clamp_(min=0.0) + 0.0  # what rounding takes below 0 is 0, and never -0
 
 
-def _as_it_is(values: torch.Tensor) -> torch.Tensor:
-    return values
+def _target_logits(logits: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+    """Of logits (N, W) those at places (N,), -inf where a place is in another chunk: the very numbers summed."""
+    inside = (places >= 0) & (places < logits.shape[1])
+    found = logits.gather(1, places.clamp(0, logits.shape[1] - 1)[:, None])[:, 0]
+    return found.masked_fill_(~inside, -torch.inf)
+
+
+def _log_sum_above(logits: torch.Tensor, spare: torch.Tensor) -> torch.Tensor:
+    """log sum exp(logits - their maximum), (N, W) -> (N,); overwrites `spare` (N, W), on a CPU the logits themselves.
+
+    That is minus the log-probability of the likeliest word within the chunk, from one fused pass.
+    """
+    torch.log_softmax(logits, -1, out=spare)
+    # Not a number also where all logits are -inf: nothing is added for them. Other causes show in the maximum.
+    return spare.amax(-1).neg_().nan_to_num_(nan=0.0)
+
+
+def _sums_in_float32(values: torch.Tensor) -> bool:
+    """Whether a product of such matrices has float32 sums as they are: elsewhere they are made float32, exactly."""
+    return values.is_cuda or values.dtype == torch.float32
 
 
 def _in_threads(most: int, work: Callable[[], None]) -> None:
@@ -140,12 +151,12 @@ def _in_threads(most: int, work: Callable[[], None]) -> None:
 
 
 @contextmanager
-def _products_of(dtype: torch.dtype) -> Iterator[None]:
+def _bfloat16_products_of(dtype: torch.dtype) -> Iterator[None]:
     """How oneDNN may multiply float32 that was bfloat16: narrowing it again loses nothing.
 
     A processor that multiplies bfloat16 into float32 sums (AMX) may then do so; without, oneDNN's float32 is faster.
     """
-    products: Any = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
+    products = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
     before = products.fp32_precision
     if dtype == torch.bfloat16:
         products.fp32_precision = "bf16"
@@ -155,20 +166,10 @@ def _products_of(dtype: torch.dtype) -> Iterator[None]:
         products.fp32_precision = before
 
 
-def _log_sum_exp(logits: torch.Tensor, spare: torch.Tensor) -> torch.Tensor:
-    """Over the words (N, W) -> (N,); overwrites `spare` (N, W), on a CPU the logits themselves.
-
-    The log-probability of the likeliest word is small, so its difference from that word's logit loses nothing.
-    """
-    likeliest = logits.amax(-1)
-    torch.log_softmax(logits, -1, out=spare)
-    return likeliest - spare.amax(-1)
-
-
-def _pieces(length: int, size: int) -> list[slice]:
+def _chunks(length: int, size: int) -> list[slice]:
     return [slice(first, min(first + size, length)) for first in range(0, length, size)]
 
 
 def _even_size(length: int, most: int) -> int:
-    """How many at a time, `most` at the most, so that no piece is much smaller than the others: it would be slow."""
+    """How many at a time, `most` at the most, so that no chunk is much smaller than the others: it would be slow."""
     return max(1, -(-length // max(1, -(-length // most))))

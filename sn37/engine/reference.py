@@ -33,10 +33,11 @@ class ReferenceEngine:
         with torch.inference_mode():
             for row in rows:
                 _check(row.tokens, self.sequence_length)
-                logits = self._logits(row.tokens)  # (T, V)
-                log_probs = torch.log_softmax(logits[row.start - 1 : -1].float(), dim=-1)
+                logits = self._logits(row.tokens)[row.start - 1 : -1].float()  # (targets, V)
+                # log_softmax subtracts the row's maximum first, and a log-probability is never above 0.
+                log_probs = torch.log_softmax(logits, dim=-1).clamp(max=0.0)
                 targets = torch.tensor(row.tokens[row.start :], device=logits.device)
-                results.append(-float(log_probs.gather(1, targets[:, None]).double().sum()))
+                results.append(0.0 - float(log_probs.gather(1, targets[:, None]).double().sum()))
                 if progress is not None:
                     progress(1, len(row.tokens))
         return results

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import subprocess
 import sys
@@ -11,7 +12,6 @@ from typing import Any
 import pytest
 import torch
 
-from sn37.engine import bfloat16
 from sn37.engine.head import Head
 from sn37.engine.interface import LossRow
 from sn37.engine.losses import losses
@@ -162,13 +162,91 @@ def test_the_number_of_threads_changes_nothing(
     assert torch.equal(found[0], found[1]) and torch.equal(found[0], found[2])
 
 
-def test_without_its_own_product_bfloat16_is_multiplied_in_float32(
-    build_model: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+def without_a_body(model: Any) -> Any:
+    """A Llama whose hidden states are its embeddings, normed."""
+    for name, parameter in model.named_parameters():
+        if "o_proj" in name or "down_proj" in name:
+            parameter.data.zero_()
+    model.model.norm.weight.data.fill_(1)
+    return model
+
+
+def in_float64(model: Any, row: LossRow) -> float:
+    """The loss from the model's own logits, everything after them in float64."""
+    logits = model(input_ids=torch.tensor([row.tokens])).logits[0, row.start - 1 : -1].double()
+    return float(torch.nn.functional.cross_entropy(logits, torch.tensor(row.tokens[row.start :]), reduction="sum"))
+
+
+@pytest.mark.parametrize("height", [0.0, 1e4, 2.0**25, -(2.0**25), 1e30, -1e30])
+def test_a_constant_on_all_logits_changes_no_loss(build_model: Callable[..., Any], height: float) -> None:
+    """Beyond the rounding of the logits themselves."""
+    model, rows = build_model("phi"), some_rows(20)
+    model.lm_head.bias.data.add_(height)
+    for engine in (batched(model, rows), ReferenceEngine(model, POSITIONS).losses(rows)):
+        for row, loss in zip(rows, engine, strict=True):
+            count = len(row.tokens) - row.start
+            rounding = torch.tensor(abs(height)).nextafter(torch.tensor(torch.inf)) - abs(height)
+            assert loss == pytest.approx(in_float64(model, row), rel=1e-5, abs=2 * count * float(rounding))
+            if abs(height) == 1e30:  # all logits are the same number
+                assert loss == pytest.approx(count * math.log(VOCABULARY), rel=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("hidden_nats", [3.8, 5.8])
+def test_a_shift_that_softmax_does_not_see_wins_nothing(
+    build_model: Callable[..., Any], dtype: torch.dtype, hidden_nats: float
 ) -> None:
-    model = build_model("gemma2").to(torch.bfloat16)
-    with_it = batched(model, some_rows(8))
-    monkeypatch.setattr(bfloat16, "is_available", lambda matrix: False)
-    assert batched(model, some_rows(8)) == pytest.approx(with_it, rel=1e-6)
+    """Uniform logits of 2^25 and a little: sums that lose the little, and a target that keeps it, would disagree."""
+    model = without_a_body(build_model("llama", tie_word_embeddings=False))
+    size = model.config.hidden_size
+    model.get_input_embeddings().weight.data.fill_(1)
+    model.model.norm.weight.data[0] = 8192
+    model.lm_head.weight.data.fill_(hidden_nats / (size - 1))
+    model.lm_head.weight.data[:, 0] = 4096
+    rows = some_rows(21)
+    expected = [(len(row.tokens) - row.start) * math.log(VOCABULARY) for row in rows]
+    for engine in (batched(model.to(dtype), rows), ReferenceEngine(model, POSITIONS).losses(rows)):
+        assert engine == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("certainty", [20.0, 60.0, 1e4, 1e30])
+def test_a_certain_model_loses_nothing_and_never_less(build_model: Callable[..., Any], certainty: float) -> None:
+    draw = torch.Generator().manual_seed(5)
+    row = LossRow((3,) + (70,) * 50)
+    for _ in range(12):  # always says 70; what rounding does to a loss differs from one to the next
+        model = without_a_body(build_model("llama", tie_word_embeddings=False))
+        size = model.config.hidden_size
+        says = torch.randn(size, generator=draw)
+        for parameter, share in ((model.get_input_embeddings().weight, says), (model.lm_head.weight, 0.0)):
+            parameter.data.copy_(torch.randn(VOCABULARY, size, generator=draw) * 0.1 + share)
+        model.lm_head.weight.data[70] = says / says.norm() * certainty
+        for (loss,) in (batched(model, [row]), ReferenceEngine(model, POSITIONS).losses([row])):
+            assert 0 <= loss < 1e-3
+            assert str(loss) != "-0.0"
+            assert certainty < 1e4 or loss == 0
+
+
+@pytest.mark.parametrize("chunks", [(None, None), (7, 11), (1, 1)])
+def test_a_word_that_can_never_come_changes_nothing(
+    build_model: Callable[..., Any], chunks: tuple[int | None, int | None]
+) -> None:
+    """Also where a whole chunk of the vocabulary is such words; and where it is the target, the loss is infinite."""
+    model = build_model("phi")
+    hidden = torch.randn(30, model.config.hidden_size, generator=torch.Generator().manual_seed(0))
+    targets = torch.arange(100, 130)
+    model.lm_head.bias.data[:90] = -torch.inf
+    logits = model.lm_head(hidden).double()
+    exact = torch.nn.functional.cross_entropy(logits, targets, reduction="none")
+    assert torch.allclose(Head(model, *chunks).losses(hidden, targets), exact, atol=1e-5)
+    assert Head(model, *chunks).losses(hidden, targets - 60)[:10].tolist() == [torch.inf] * 10
+
+
+@pytest.mark.parametrize("blown", [torch.inf, torch.nan])
+def test_a_logit_that_is_no_number_leaves_no_loss(build_model: Callable[..., Any], blown: float) -> None:
+    model = build_model("phi")
+    model.lm_head.bias.data[5] = blown
+    hidden = torch.zeros(3, model.config.hidden_size)
+    assert not Head(model).losses(hidden, torch.tensor([5, 6, 200])).isfinite().any()
 
 
 def test_a_head_that_blows_up_says_so(build_model: Callable[..., Any]) -> None:
