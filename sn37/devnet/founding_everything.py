@@ -26,7 +26,7 @@ from sn37.devnet.founding import (
 from sn37.devnet.population import Miner
 from sn37.miner import publish
 from sn37.sources.authors import MIN_STAKE
-from sn37.workers.confinement import die_with_parent
+from sn37.workers.sandbox import die_with_parent
 
 if TYPE_CHECKING:
     from sn37.devnet.everything import Everything

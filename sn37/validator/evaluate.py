@@ -137,7 +137,8 @@ def _workers(plan: Plan, given: Executor | None) -> Iterator[tuple[Executor, Lim
     if given is not None:
         yield given, limits
         return
-    executor = open_executor(plan.settings.executor, devices, preloaded(plan.competition.constraints.architectures))
+    modules = preloaded(plan.competition.constraints.architectures)
+    executor = open_executor(plan.settings.executor, devices, modules, plan.settings.worker_network)
     try:
         yield executor, limits
     finally:

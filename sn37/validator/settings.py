@@ -6,7 +6,7 @@ runs with from WANDB_API_KEY, a wallet by its name.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from sn37.errors import ConfigError
 from sn37.incentive import ALPHA, MIN_SHARE
 from sn37.schedule import PUBLIC
 from sn37.validator.contenders import Limits
+from sn37.workers.sandbox import NETWORKS, Network
 
 __all__ = ["Figures", "Settings"]
 
@@ -58,7 +59,8 @@ class Settings:
     `repo@commit`; schedule: a subnet's own schedule file in place of the public one; competition: a
     name or id, None to take turns by sync block; sync_block: None for the newest; device: `auto`, `cpu` or
     `cuda`; workers: processes at once, 0 to choose; control: folder for known-good models, made when needed, that
-    decide who is at fault when a worker dies (None: in the caches); wandb: `offline`, `online` or `off`, the mirror
+    decide who is at fault when a worker dies (None: in the caches); worker_network: `isolated`, where evaluating
+    without a network namespace is refused, or `isolation not required`; wandb: `offline`, `online` or `off`, the mirror
     of the epochs; runs_url: the wandb server whose signed runs sources read, None for the one wandb is set up with;
     tasks: Python files and entry points with sources and methods of this validator's own.
     """
@@ -81,6 +83,7 @@ class Settings:
     executor: str = "local"
     workers: int = 0
     control: Path | None = None
+    worker_network: Network = "isolated"
     wandb: str = "offline"
     wandb_project: str = "finetuning-validators"
     runs_url: str | None = None
@@ -88,6 +91,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         _choose("device", self.device, ("auto", "cpu", "cuda"))
+        _choose("worker_network", self.worker_network, NETWORKS)
         _choose("wandb", self.wandb, ("offline", "online", "off"))
         if self.workers < 0:
             raise ConfigError(f"workers is {self.workers}; expected 0 (choose) or more")
@@ -121,6 +125,6 @@ class Settings:
         return replace(settings, **parts)
 
 
-def _choose(name: str, value: str, choices: tuple[str, ...]) -> None:
+def _choose(name: str, value: str, choices: Sequence[str]) -> None:
     if value not in choices:
         raise ConfigError(f"{name} is {value!r}; expected one of {', '.join(choices)}")

@@ -1,1 +1,1 @@
-"""Processes of their own for hostile work: isolation, confinement; executors on this machine and on Ray."""
+"""Processes of their own for hostile work: isolation, sandbox; executors on this machine and on Ray."""

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 from sn37.errors import ConfigError, Sn37Error
 from sn37.workers.isolation import Cancel, ForkServer, WorkerDied
+from sn37.workers.sandbox import Network
 
 __all__ = ["Executor", "Limits", "LocalExecutor", "Outcome", "open_executor"]
 
@@ -56,11 +57,15 @@ class Executor(Protocol):
 class LocalExecutor:
     """This machine: one worker per entry of `devices`, `"cpu"` or `"cuda:N"`; CPU workers share the cores.
 
-    modules: what workers need, imported once. Adds `device` and `threads` to each payload.
+    modules: what workers need, imported once; network: as `ForkServer`'s. Adds `device` and `threads` to each payload.
     """
 
     def __init__(
-        self, devices: Sequence[str] = ("cpu",), modules: Sequence[str] = (), cores: int | None = None
+        self,
+        devices: Sequence[str] = ("cpu",),
+        modules: Sequence[str] = (),
+        cores: int | None = None,
+        network: Network = "isolated",
     ) -> None:
         for device in devices:
             if device != "cpu" and not (device.startswith("cuda:") and device[5:].isdigit()):
@@ -69,7 +74,7 @@ class LocalExecutor:
             raise ConfigError("an executor needs at least one device, such as 'cpu'")
         self.devices = tuple(devices)
         self.threads = max((cores or len(os.sched_getaffinity(0))) // len(self.devices), 1)
-        self._server = ForkServer(modules)
+        self._server = ForkServer(modules, network)
 
     def __enter__(self) -> LocalExecutor:
         return self
@@ -78,7 +83,7 @@ class LocalExecutor:
         self.close()
 
     def start(self) -> None:
-        """Begin importing what workers need, without waiting for it."""
+        """Begin importing what workers need, without waiting for it. Raises ConfigError as `ForkServer.start`."""
         self._server.start()
 
     def close(self) -> None:
@@ -157,11 +162,13 @@ class LocalExecutor:
         raise AssertionError("attempts is 1 or more")
 
 
-def open_executor(name: str, devices: Sequence[str] = ("cpu",), modules: Sequence[str] = ()) -> Executor:
+def open_executor(
+    name: str, devices: Sequence[str] = ("cpu",), modules: Sequence[str] = (), network: Network = "isolated"
+) -> Executor:
     """The executor called `name` in a pipeline: "local", "ray" or "ray://ADDRESS". Raises ConfigError."""
     if name == "local":
-        return LocalExecutor(devices, modules)
+        return LocalExecutor(devices, modules, network=network)
     if name == "ray" or name.startswith("ray://"):
-        opened: Executor = import_module("sn37.workers.ray").RayExecutor(name, devices, modules)
+        opened: Executor = import_module("sn37.workers.ray").RayExecutor(name, devices, modules, network=network)
         return opened
     raise ConfigError(f"unknown executor {name!r}; expected 'local', 'ray' or 'ray://ADDRESS'")

@@ -8,7 +8,7 @@ size; nothing is unpickled. The function is named, `"module:function"`, and is c
 `call` starts Python anew each time. A `ForkServer` imports the heavy libraries once and forks each worker from
 that clean process, which has loaded no model and runs nothing else: the same isolation, seconds sooner.
 
-What it does not protect against is said in `sn37.workers.confinement`.
+What it does not protect against is said in `sn37.workers.sandbox`.
 """
 
 from __future__ import annotations
@@ -23,17 +23,19 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
 from sn37 import errors
-from sn37.errors import EvaluatorFault, Sn37Error
-from sn37.workers import confinement
+from sn37.errors import ConfigError, EvaluatorFault, Sn37Error
+from sn37.workers import sandbox
+from sn37.workers.forkserver import MAX_MESSAGE_BYTES, Message, Request
+from sn37.workers.sandbox import Network
 
 __all__ = ["Cancel", "ForkServer", "WorkerDied", "call"]
 
 MAX_RESULT_BYTES = 256 << 20
-_MAX_MESSAGE_BYTES = 1 << 16
 _GRACE_S = 120.0
 
 Death = Literal["signal", "time", "memory", "error", "garbage", "lost"]
@@ -81,20 +83,23 @@ class Cancel:
                 self._open.discard(connection)
 
 
-def call(function: str, payload: Mapping[str, Any], **limits: Any) -> dict[str, Any]:
+def call(function: str, payload: Mapping[str, Any], *, network: Network = "isolated", **limits: Any) -> Message:
     """`ForkServer.call` in a Python that was started for it alone."""
-    with ForkServer() as server:
+    with ForkServer(network=network) as server:
         return server.call(function, payload, **limits)
 
 
 class ForkServer:
     """A clean process that has imported `modules` and forks a worker per call. Starts with the first, or by `start`.
 
-    Calls may come from several threads. modules: they only import and compute nothing, for a fork keeps no threads.
+    Calls may come from several threads. modules: they only import and compute nothing, for a fork keeps no threads;
+    network: `isolated`, and no worker starts where the kernel cannot do that; `isolation not required`, as far as the
+    kernel can; `open`, for fetching only.
     """
 
-    def __init__(self, modules: Sequence[str] = ()) -> None:
+    def __init__(self, modules: Sequence[str] = (), network: Network = "isolated") -> None:
         self.modules = tuple(modules)
+        self.network: Network = network
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket  # there is one while there is a process
@@ -107,7 +112,10 @@ class ForkServer:
         self.close()
 
     def start(self) -> None:
-        """Start importing now, without waiting for it; does nothing while the process lives."""
+        """Start importing now, without waiting for it; does nothing while the process lives.
+
+        Raises ConfigError where the network cannot be cut off and must be.
+        """
         with self._lock:
             if self._process is not None:
                 if self._process.poll() is None:
@@ -115,11 +123,11 @@ class ForkServer:
                 self._control.close()  # of one that died
             self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             with theirs:
-                command = [sys.executable, "-m", "sn37.workers.supervisor", str(theirs.fileno()), *self.modules]
+                program = [sys.executable, "-m", "sn37.workers.forkserver", str(theirs.fileno()), self.network]
                 with (Path(self._home.name) / "log").open("ab") as log:
                     self._process = subprocess.Popen(
-                        command,
-                        env=confinement.environment(Path(self._home.name)),
+                        [*program, *self.modules],
+                        env=sandbox.environment(Path(self._home.name), self.network),
                         cwd=self._home.name,
                         pass_fds=[theirs.fileno()],
                         stdin=subprocess.DEVNULL,
@@ -127,6 +135,15 @@ class ForkServer:
                         stderr=log,
                         start_new_session=True,
                     )
+            greeting = self._control.recv(MAX_MESSAGE_BYTES)
+        if not greeting:
+            raise WorkerDied("lost", f"no worker could be started; {self._log()}")
+        refused = json.loads(greeting)["refused"]
+        if refused:
+            raise ConfigError(
+                f"workers would reach the network: {refused}; allow user namespaces on this machine, or accept it "
+                "with worker_network = 'isolation not required'"
+            )
 
     def stop(self) -> None:
         """End the process and every worker; calls still under way fail. The next call starts it again."""
@@ -150,49 +167,45 @@ class ForkServer:
         time_limit_s: float,
         memory_bytes: int | None = None,
         env: Mapping[str, str] | None = None,
-        on_progress: Callable[[dict[str, Any]], None] | None = None,
+        on_progress: Callable[[Message], None] | None = None,
         max_result_bytes: int = MAX_RESULT_BYTES,
+        max_file_bytes: int | None = None,
         fail_allocations: bool = True,
         cancel: Cancel | None = None,
-    ) -> dict[str, Any]:
+    ) -> Message:
         """The dict that `function(payload, report)` returns, run in a worker of its own.
 
         memory_bytes: above it the worker is killed; with `fail_allocations` its allocations fail before that, so
-        that it can do with less. env: added to the worker's environment; cancel: ends the call early. Raises the
-        Sn37Error the function raised, and WorkerDied when there is no result.
+        that it can do with less. env: added to the worker's environment; max_file_bytes: the largest file it may
+        write, `max_result_bytes` when None; cancel: ends the call early. Raises the Sn37Error the function raised,
+        and WorkerDied when there is no result.
         """
         self.start()
         with tempfile.TemporaryDirectory(prefix="sn37-", ignore_cleanup_errors=True) as name:
             folder = Path(name)
             (folder / "payload.json").write_text(json.dumps(payload, allow_nan=False))
-            request = {
-                "function": function,
-                "folder": name,
-                "env": confinement.environment(folder, env),
-                "time_limit_s": time_limit_s,
-                "memory_bytes": memory_bytes,
-                "max_result_bytes": max_result_bytes,
-                "fail_allocations": fail_allocations,
-            }
-            ended = self._converse(json.dumps(request).encode(), time_limit_s, on_progress, cancel or Cancel())
-            return _result(folder, ended, request)
+            request = Request(
+                function=function,
+                folder=name,
+                env=sandbox.environment(folder, self.network, env),
+                time_limit_s=time_limit_s,
+                memory_bytes=memory_bytes,
+                fail_allocations=fail_allocations,
+                max_file_bytes=max_result_bytes if max_file_bytes is None else max_file_bytes,
+            )
+            ended = self._converse(request, on_progress, cancel or Cancel())
+            return _result(request, ended, max_result_bytes)
 
-    def _converse(
-        self,
-        request: bytes,
-        time_limit_s: float,
-        on_progress: Callable[[dict[str, Any]], None] | None,
-        cancel: Cancel,
-    ) -> dict[str, Any]:
+    def _converse(self, request: Request, on_progress: Callable[[Message], None] | None, cancel: Cancel) -> Message:
         """Send the request, pass progress on, return how the worker ended."""
         ours, theirs = socket.socketpair()
         with ours, ours.makefile("rb") as lines, cancel.watching(ours):
             with theirs:
                 try:
-                    socket.send_fds(self._control, [request], [theirs.fileno()])
+                    socket.send_fds(self._control, [json.dumps(asdict(request)).encode()], [theirs.fileno()])
                 except OSError as error:
                     raise WorkerDied("lost", f"no worker could be started: {error}; {self._log()}") from error
-            ours.settimeout(time_limit_s + _GRACE_S)
+            ours.settimeout(request.time_limit_s + _GRACE_S)
             while line := _line(lines):
                 message = json.loads(line)
                 if "ended" in message:
@@ -208,35 +221,34 @@ class ForkServer:
 def _line(lines: BinaryIO) -> bytes:
     """The next message; nothing where the other side is gone or silent for too long."""
     try:
-        return lines.readline(_MAX_MESSAGE_BYTES)
+        return lines.readline(MAX_MESSAGE_BYTES)
     except OSError:
         return b""
 
 
-def _result(folder: Path, ended: Mapping[str, Any], request: Mapping[str, Any]) -> dict[str, Any]:
+def _result(request: Request, ended: Message, max_bytes: int) -> Message:
     """The result file's content, or the error that stands for it."""
+    folder = Path(request.folder)
     if ended["how"] == "time":
-        raise WorkerDied("time", f"the worker ran longer than {request['time_limit_s']:g} s and was killed")
+        raise WorkerDied("time", f"the worker ran longer than {request.time_limit_s:g} s and was killed")
     if ended["how"] == "memory":
-        raise WorkerDied("memory", f"the worker took more than {request['memory_bytes']:,} bytes and was killed")
+        raise WorkerDied("memory", f"the worker took more than {request.memory_bytes:,} bytes and was killed")
     if ended["how"] == "signal":
         name = signal.Signals(-ended["code"]).name
         raise WorkerDied("signal", f"the worker was killed by {name}; it said: {_tail(folder / 'log')}")
     if ended["how"] != "exit" or ended["code"] != 0:
         raise WorkerDied("error", f"the worker ended without a result; it said: {_tail(folder / 'log')}")
-    result = _read(folder / "result.json", request["max_result_bytes"])
-    if isinstance(result.get("ok"), dict):
-        return dict(result["ok"])
-    if isinstance(result.get("fault"), dict):
-        raise _rebuilt(result["fault"])
-    if isinstance(result.get("error"), dict):
-        error = result["error"]
-        kind: Death = "memory" if error.get("memory") else "error"
-        raise WorkerDied(kind, f"{error.get('type')}: {error.get('text')}")
+    match _read(folder / "result.json", max_bytes):
+        case {"ok": dict(result)}:
+            return result
+        case {"fault": dict(fault)}:
+            raise _rebuilt(fault)
+        case {"error": dict(error)}:
+            raise WorkerDied("memory" if error.get("memory") else "error", f"{error.get('type')}: {error.get('text')}")
     raise WorkerDied("garbage", "the worker's result is not of the expected form")
 
 
-def _read(path: Path, max_bytes: int) -> dict[str, Any]:
+def _read(path: Path, max_bytes: int) -> Message:
     try:
         with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
             raw = file.read(max_bytes + 1)
@@ -250,7 +262,7 @@ def _read(path: Path, max_bytes: int) -> dict[str, Any]:
     return result
 
 
-def _rebuilt(fault: Mapping[str, Any]) -> Sn37Error:
+def _rebuilt(fault: Message) -> Sn37Error:
     """The error a worker raised, built anew from its name: only this library's own types."""
     kind = getattr(errors, str(fault.get("type")), None)
     text = str(fault.get("text"))

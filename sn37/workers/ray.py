@@ -1,6 +1,6 @@
 """Evaluations on a Ray cluster, https://docs.ray.io: one task per model, wherever there is room for it.
 
-Each task is a fresh process on some node which runs the model in the same confined worker as on one machine
+Each task is a fresh process on some node which runs the model in the same isolated worker as on one machine
 (`sn37.workers.ray_node`), so the digits are the same on the same kind of device. A worker or a node that is lost
 means that the model is evaluated again elsewhere. Nothing but JSON text goes there and back.
 
@@ -26,6 +26,7 @@ from sn37.workers import ray_node
 from sn37.workers.executors import Limits, OnProgress, Outcome
 from sn37.workers.isolation import WorkerDied
 from sn37.workers.ray_node import Room
+from sn37.workers.sandbox import Network
 
 __all__ = ["RayExecutor"]
 
@@ -60,17 +61,23 @@ class RayExecutor:
     name: "ray" for the cluster in RAY_ADDRESS, or else an instance of its own on this machine; "ray://HOST:PORT" for
     a cluster reached from outside, through Ray's client server. devices: as `LocalExecutor`'s, only their kind and
     number count; "cpu:*", "cuda:*" and "auto:*": as many workers as the cluster has room for. cores: CPUs of an
-    own instance. Raises ConfigError at once where the cluster cannot be reached or can never give what is asked for.
+    own instance; network: as `LocalExecutor`'s, on each node. Raises ConfigError at once where the cluster cannot be
+    reached or can never give what is asked for.
     """
 
     def __init__(
-        self, name: str, devices: Sequence[str] = ("cpu",), modules: Sequence[str] = (), cores: int | None = None
+        self,
+        name: str,
+        devices: Sequence[str] = ("cpu",),
+        modules: Sequence[str] = (),
+        cores: int | None = None,
+        network: Network = "isolated",
     ) -> None:
         try:
             self._ray: Any = importlib.import_module("ray")
         except ModuleNotFoundError:
             raise ConfigError(f"the executor {name!r} needs Ray: pip install 'sn37[ray]'") from None
-        self.name, self.modules = name, tuple(modules)
+        self.name, self.modules, self.network = name, tuple(modules), network
         self._owned = not self._ray.is_initialized()
         if self._owned:
             _connect(self._ray, name, cores)
@@ -126,6 +133,7 @@ class RayExecutor:
                 "function": function,
                 "payload": {**payload, "device": device, "threads": self.room.cpus},
                 "modules": self.modules,
+                "network": self.network,
                 "versions": ray_node.versions(),
                 "files": ray_node.files_of(payload),
                 "time_limit_s": limits.time_limit_s,

@@ -1,6 +1,6 @@
 """What runs on a node of a Ray cluster, and what it takes of it: one payload, in an isolated worker; JSON in and out.
 
-Ray's own process holds no model: it starts the same confined worker as `sn37.workers.executors.LocalExecutor`
+Ray's own process holds no model: it starts the same isolated worker as `sn37.workers.executors.LocalExecutor`
 does and ends with it. Before that it makes sure that this node is what the validator takes it for: the same
 versions, and the same files at the same paths. A node that is not must never cost a miner anything.
 """
@@ -120,7 +120,8 @@ def evaluate(request: str, tell: Tell | None, own_memory_bytes: int) -> str:
     try:
         _check_versions(asked["versions"])
         _await_files(asked["files"])
-        with ForkServer(asked["modules"]) as server:
+        with ForkServer(asked["modules"], asked["network"]) as server:
+            _start(server)
             result = server.call(
                 asked["function"],
                 asked["payload"],
@@ -135,6 +136,13 @@ def evaluate(request: str, tell: Tell | None, own_memory_bytes: int) -> str:
         return json.dumps({"died": error.kind, "text": str(error)})
     except Sn37Error as error:
         return json.dumps({"fault": type(error).__name__, "text": str(error)})
+
+
+def _start(server: ForkServer) -> None:
+    try:
+        server.start()
+    except ConfigError as error:
+        raise EvaluatorFault(f"{platform.node()}: {error}") from error
 
 
 def unpacked(answer: str) -> dict[str, Any] | Sn37Error:

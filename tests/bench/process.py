@@ -212,6 +212,6 @@ def _fail_rather_than_swap() -> None:
     import psutil
 
     if sys.platform == "linux":
-        from sn37.workers.confinement import limit_memory
+        from sn37.workers.sandbox import limit_memory
 
         limit_memory(psutil.virtual_memory().available)

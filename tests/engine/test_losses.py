@@ -355,7 +355,7 @@ def test_a_plan_is_the_same_in_any_process(fresh: Callable[[str], str]) -> None:
 SCARCE = """
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
-from sn37.workers import confinement
+from sn37.workers import sandbox
 from sn37.engine.fast import FastEngine
 from sn37.engine.interface import GenerateRow, LossRow
 torch.manual_seed(0)
@@ -365,7 +365,7 @@ prompts = [tuple((i * 7 + j * 13) % 1_000 for j in range(100)) for i in range(20
 losses, replies = [LossRow(p, 50) for p in prompts], [GenerateRow(p, 4) for p in prompts]
 plenty, scarce = FastEngine(model, 200, 1_000), FastEngine(model, 200, 1 << 20)
 expected = plenty.losses(losses[:20]), plenty.generate(replies[:20])
-confinement.limit_memory(60 << 20)
+sandbox.limit_memory(60 << 20)
 found, said = scarce.losses(losses)[:20], scarce.generate(replies)[:20]
 assert scarce.budget.halvings > 3, scarce.budget
 assert max(abs(a - b) / b for a, b in zip(found, expected[0])) < 1e-5 and said == expected[1]

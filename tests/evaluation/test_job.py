@@ -267,7 +267,7 @@ def test_a_worker_killed_in_the_middle_of_a_model_changes_nothing(
     def kill_once(key: str, message: dict[str, Any]) -> None:
         if message.get("task") == "REPLIES" and not killed:
             # Only the server at work has a worker; other tests in this process may keep idle servers of their own.
-            servers = (p for p in psutil.Process().children() if "sn37.workers.supervisor" in p.cmdline())
+            servers = (p for p in psutil.Process().children() if "sn37.workers.forkserver" in p.cmdline())
             (worker,) = (workers[-1] for server in servers if (workers := server.children(recursive=True)))
             killed.append(worker.pid)
             worker.send_signal(signal.SIGKILL)

@@ -1,5 +1,5 @@
-"""Functions that run in workers."""
+"""Functions that run in workers, and tiny models."""
 
-from tiny_models import functions
+from tiny_models import build_model, functions
 
-__all__ = ["functions"]
+__all__ = ["build_model", "functions"]

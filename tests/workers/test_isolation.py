@@ -47,18 +47,76 @@ def test_a_call_without_a_server_starts_a_process_of_its_own(functions: str) -> 
     assert call(f"{functions}:echo", {"a": 1}, time_limit_s=60)["a"] == 1
 
 
+SECRETS = (
+    *("HF_TOKEN", "WANDB_API_KEY", "AWS_SECRET_ACCESS_KEY", "SSH_AUTH_SOCK", "CUDA_API_KEY", "LC_SECRET"),
+    *("MKL_TOKEN", "NVIDIA_API_KEY", "OMP_PASSWORD", "PATH_TOKEN", "PYTHONPATH_TOKEN"),
+)
+
+
 def test_a_worker_has_no_network_no_credentials_and_an_empty_home(
     functions: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    secrets = ("HF_TOKEN", "WANDB_API_KEY", "AWS_SECRET_ACCESS_KEY", "https_proxy", "HTTPS_PROXY", "SSH_AUTH_SOCK")
-    for name in secrets:
+    for name in (*SECRETS, "https_proxy", "HTTPS_PROXY", "SSL_CERT_FILE"):
         monkeypatch.setenv(name, "secret")
     with socket.create_server(("127.0.0.1", 0)) as listening:
         found = call(f"{functions}:surroundings", {"port": listening.getsockname()[1]}, time_limit_s=60)
     assert not found["reached"]
-    assert not set(secrets) & set(found["env"]) and "secret" not in found["env"].values()
+    assert "secret" not in found["env"].values()
     assert found["env"]["HF_HUB_OFFLINE"] == "1" and found["env"]["HOME"] == found["cwd"] != str(Path.home())
     assert set(found["home"]) == {"payload.json", "log"}
+
+
+def test_a_worker_keeps_listed_variables_only(functions: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = {"CUDA_VISIBLE_DEVICES": "1", "OMP_NUM_THREADS": "2", "LC_ALL": "C.UTF-8", "TZ": "UTC"}
+    for name, value in kept.items():
+        monkeypatch.setenv(name, value)
+    before = set(call(f"{functions}:surroundings", {"port": 1}, time_limit_s=60)["env"])
+    for name in SECRETS:
+        monkeypatch.setenv(name, "harmless")
+    found = call(f"{functions}:surroundings", {"port": 1}, time_limit_s=60)["env"]
+    assert set(found) == before and kept.items() <= found.items()
+
+
+def test_a_worker_that_fetches_has_the_network_and_no_credentials(
+    functions: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in SECRETS:
+        monkeypatch.setenv(name, "secret")
+    monkeypatch.setenv("https_proxy", "http://proxy.example:3128")
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        payload = {"port": listening.getsockname()[1]}
+        found = call(f"{functions}:surroundings", payload, network="open", time_limit_s=60)
+    assert found["reached"] and "secret" not in found["env"].values()
+    assert "HF_HUB_OFFLINE" not in found["env"] and found["env"]["https_proxy"] == "http://proxy.example:3128"
+
+
+def test_without_a_network_namespace_a_worker_starts_only_where_that_is_accepted(functions: str) -> None:
+    program = """
+import sys
+from unshare_denied import deny
+from sn37.errors import ConfigError
+from sn37.workers.executors import Limits, LocalExecutor
+from sn37.workers.isolation import call
+if not deny():
+    sys.exit(77)
+try:
+    print("started", call("worker_functions:echo", {}, time_limit_s=60))
+except ConfigError as error:
+    print(error)
+try:
+    with LocalExecutor() as executor:
+        print("started", list(executor.run("worker_functions:echo", [("a", {})], Limits(60.0))))
+except ConfigError as error:
+    print(error)
+found = call("worker_functions:surroundings", {"port": 1}, time_limit_s=60, network="isolation not required")
+print(found["reached"])
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    if done.returncode == 77:
+        pytest.skip("this machine allows no seccomp filter")
+    assert done.returncode == 0, done.stderr
+    first, second, reached = done.stdout.splitlines()
+    assert "worker_network = 'isolation not required'" in first and second == first and reached == "False"
 
 
 @pytest.mark.parametrize(
@@ -117,6 +175,8 @@ def test_a_worker_without_a_result_died(server: ForkServer) -> None:
 
 def test_a_result_larger_than_allowed_is_refused(server: ForkServer) -> None:
     assert died(server, "says_too_much", {"bytes": 100_000}, max_result_bytes=50_000).kind in ("garbage", "error")
+    too_much = died(server, "says_too_much", {"bytes": 100_000}, max_result_bytes=50_000, max_file_bytes=1 << 20)
+    assert too_much.kind == "garbage"
     assert len(run(server, "says_too_much", {"bytes": 100_000}, max_result_bytes=200_000)["text"]) == 100_000
 
 

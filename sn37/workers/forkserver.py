@@ -1,6 +1,6 @@
 """The processes behind `sn37.workers.isolation`: a clean parent that forks, and a watch over each worker.
 
-    this program   started with a stripped environment and no network; imports what all workers need, once,
+    this program   started with a stripped environment, leaves the network; imports what all workers need, once,
       │            and runs nothing; ends when the process that started it does
       └─ watch     one per call: keeps the limits, passes progress on, kills the worker with all its children
            └─ worker   a fresh process that has loaded no model: runs one function and ends
@@ -22,25 +22,59 @@ import socket
 import sys
 import time
 import traceback
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
 import psutil
 
 from sn37.errors import Sn37Error
-from sn37.workers import confinement
+from sn37.workers import sandbox
 
-__all__ = ["main"]
+__all__ = ["MAX_MESSAGE_BYTES", "Message", "Request", "main"]
 
-_MAX_MESSAGE_BYTES = 1 << 16
+MAX_MESSAGE_BYTES = 1 << 16
+"""The longest line between a watch and its caller."""
+
+Message = dict[str, Any]
+"""A JSON object: what a worker reports, and what its function returns."""
+
+_ATOMIC_BYTES = 4096
 _POLL_S = 0.05
 
 
-def main(control_fd: int, modules: list[str]) -> None:
-    """Serve calls: each message on the control socket is a request, with the socket of its caller attached."""
-    network = confinement.without_network()
+@dataclass(frozen=True)
+class Request:
+    """One call, as it is sent to this program."""
+
+    function: str
+    """`"module:function"`, called with (payload, report)."""
+    folder: str
+    """The worker's working folder and home; it holds `payload.json` and receives `result.json` and `log`."""
+    env: dict[str, str]
+    """The whole environment of the worker."""
+    time_limit_s: float
+    """After it the worker is killed."""
+    memory_bytes: int | None
+    """Private memory above which the worker is killed; None for no limit."""
+    fail_allocations: bool
+    """Whether allocations fail before that limit, so that the worker can do with less."""
+    max_file_bytes: int
+    """The largest file it may write."""
+
+
+def main(control_fd: int, network: str, modules: list[str]) -> None:
+    """Serve calls: each message on the control socket is a request, with the socket of its caller attached.
+
+    The first message goes the other way: why the network is not cut off, empty where it is or need not be.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     control = socket.socket(fileno=control_fd)
+    reachable = None if network == "open" else sandbox.isolate_network()
+    refused = reachable is not None and network == "isolated"
+    control.send(json.dumps({"refused": reachable if refused else None}).encode())
+    if refused:
+        return
     for name in modules:
         importlib.import_module(name)
     # Pages of imported modules stay shared with the workers only while nobody touches the objects' headers.
@@ -49,29 +83,29 @@ def main(control_fd: int, modules: list[str]) -> None:
     # The watches hold the reading end: it closes when this process ends, however it does.
     alive, _held = os.pipe()
     while True:
-        message, fds, _, _ = socket.recv_fds(control, _MAX_MESSAGE_BYTES, 1)
+        message, fds, _, _ = socket.recv_fds(control, MAX_MESSAGE_BYTES, 1)
         if not message:
             return
         if os.fork() == 0:
             control.close()
             os.close(_held)
-            _watch(socket.socket(fileno=fds[0]), alive, json.loads(message), network)
+            _watch(socket.socket(fileno=fds[0]), alive, Request(**json.loads(message)))
         os.close(fds[0])
 
 
-def _watch(caller: socket.socket, alive: int, request: dict[str, Any], network: str) -> NoReturn:
+def _watch(caller: socket.socket, alive: int, request: Request) -> NoReturn:
     """Run one request in a worker of its own; report progress lines and, last, how it ended."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    confinement.adopt_orphans()
+    sandbox.adopt_orphans()
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
         caller.close()
         os.close(reader)
         os.close(alive)
-        _work(request, writer, network)
+        _work(request, writer)
     os.close(writer)
-    ended: dict[str, Any] = {}
+    ended: Message = {}
     with contextlib.suppress(OSError):
         caller.sendall(json.dumps({"pid": pid}).encode() + b"\n")
         ended = _keep_limits(caller, alive, reader, pid, request)
@@ -81,10 +115,10 @@ def _watch(caller: socket.socket, alive: int, request: dict[str, Any], network: 
     os._exit(0)
 
 
-def _keep_limits(caller: socket.socket, alive: int, reader: int, pid: int, request: dict[str, Any]) -> dict[str, Any]:
-    """Wait for the worker's end, in its own way or by a limit: {"how", "signal"?, "peak_bytes"}."""
-    deadline = time.monotonic() + request["time_limit_s"]
-    limit, peak = request["memory_bytes"], 0
+def _keep_limits(caller: socket.socket, alive: int, reader: int, pid: int, request: Request) -> Message:
+    """Wait for the worker's end, in its own way or by a limit: {"how", "code"?, "peak_bytes"?}."""
+    deadline = time.monotonic() + request.time_limit_s
+    peak = 0
     with selectors.DefaultSelector() as selector:
         selector.register(reader, selectors.EVENT_READ)
         selector.register(caller, selectors.EVENT_READ)
@@ -93,19 +127,19 @@ def _keep_limits(caller: socket.socket, alive: int, reader: int, pid: int, reque
             for key, _ in selector.select(_POLL_S):
                 if key.fd != reader:  # neither ever writes: the caller, or the program, is gone
                     return {"how": "abandoned"}
-                data = os.read(reader, _MAX_MESSAGE_BYTES)
+                data = os.read(reader, MAX_MESSAGE_BYTES)
                 if data:
                     caller.sendall(data)
                 else:
                     selector.unregister(reader)
-            peak = max(peak, confinement.memory_of(pid))
+            peak = max(peak, sandbox.memory_of(pid))
             done, status = os.waitpid(pid, os.WNOHANG)
             if done:
                 code = os.waitstatus_to_exitcode(status)
-                while data := os.read(reader, _MAX_MESSAGE_BYTES):
+                while data := os.read(reader, MAX_MESSAGE_BYTES):
                     caller.sendall(data)
                 return {"how": "signal" if code < 0 else "exit", "code": code, "peak_bytes": peak}
-            if limit is not None and peak > limit:
+            if request.memory_bytes is not None and peak > request.memory_bytes:
                 return {"how": "memory", "peak_bytes": peak}
             if time.monotonic() > deadline:
                 return {"how": "time", "peak_bytes": peak}
@@ -127,24 +161,23 @@ def _kill_all(pid: int) -> None:
         time.sleep(0.002)
 
 
-def _work(request: dict[str, Any], progress_fd: int, network: str) -> NoReturn:
+def _work(request: Request, progress_fd: int) -> NoReturn:
     """The worker: read the payload, run the function, leave its result as a file. Never returns."""
     code = 1
     try:
         os.setsid()
-        confinement.die_with_parent()
-        folder = Path(request["folder"])
+        sandbox.die_with_parent()
+        folder = Path(request.folder)
         log = os.open(folder / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         os.dup2(log, 1)
         os.dup2(log, 2)
         os.environ.clear()
-        os.environ.update(request["env"])
+        os.environ.update(request.env)
         os.chdir(folder)
-        confinement.limit_resources(request["max_result_bytes"])
-        if request["memory_bytes"] is not None and request["fail_allocations"]:
-            confinement.limit_memory(request["memory_bytes"])
-        result = _outcome(request["function"], folder, progress_fd)
-        result["network"] = network
+        sandbox.limit_file_size(request.max_file_bytes)
+        if request.memory_bytes is not None and request.fail_allocations:
+            sandbox.limit_memory(request.memory_bytes)
+        result = _outcome(request.function, folder, progress_fd)
         part = folder / "result.json.part"
         part.write_text(json.dumps(result, allow_nan=False))
         part.replace(folder / "result.json")
@@ -157,13 +190,13 @@ def _work(request: dict[str, Any], progress_fd: int, network: str) -> NoReturn:
         os._exit(code)
 
 
-def _outcome(function: str, folder: Path, progress_fd: int) -> dict[str, Any]:
+def _outcome(function: str, folder: Path, progress_fd: int) -> Message:
     """What the function did: {"ok"} its result, {"fault"} an error with an owner, {"error"} any other."""
 
-    def report(message: dict[str, Any]) -> None:
+    def report(message: Message) -> None:
         line = json.dumps({"progress": message}, allow_nan=False).encode() + b"\n"
-        # One write of at most a pipe's atomic size; a longer message is dropped rather than torn.
-        if len(line) <= 4096:
+        # A longer message would be torn where two are written at once: it is dropped.
+        if len(line) <= _ATOMIC_BYTES:
             os.write(progress_fd, line)
 
     try:
@@ -179,4 +212,4 @@ def _outcome(function: str, folder: Path, progress_fd: int) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), sys.argv[2:])
+    main(int(sys.argv[1]), sys.argv[2], sys.argv[3:])
