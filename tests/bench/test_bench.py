@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
+from bench import __main__ as command
 from bench import models
 from bench.contestants import CONTESTANTS, Bench
 from bench.epochs import Epochs
@@ -190,9 +192,9 @@ def test_the_names_of_the_contestants_are_theirs() -> None:
 
 
 def test_the_command_measures_and_writes(tmp_path: Path) -> None:
-    from sn37.cli import app
-
-    asked = ["bench", "--quick", "--rounds", "1", "--dtype", "float32", "--vocabulary", "600", "--threads", "1"]
+    app = typer.Typer()
+    app.command()(command.bench)
+    asked = ["--quick", "--rounds", "1", "--dtype", "float32", "--vocabulary", "600", "--threads", "1"]
     chosen = ["--work", "choices", "--contestant", "engine", "--contestant", "plain loop", "--out", str(tmp_path)]
     result = CliRunner().invoke(app, [*asked, *chosen])
     assert result.exit_code == 0, result.output
