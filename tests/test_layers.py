@@ -16,6 +16,7 @@ PURE = (
     "files",
     "ifeval",
     "incentive",
+    "protocol",
     "registry",
     "sample",
     "schedule",

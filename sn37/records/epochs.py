@@ -17,17 +17,17 @@ are not on the chain yet.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from sn37 import incentive
 from sn37.errors import EvaluatorFault, disk_faults
 from sn37.files import read_json, write_json
+from sn37.records.history import History, history_of
 
-__all__ = ["Epoch", "Records", "average_of"]
+__all__ = ["Epoch", "Records"]
 
 _WORK = ".work"
 
@@ -132,19 +132,10 @@ class Records:
         for competition_id in self.competitions():
             yield from (Epoch(path) for path in sorted((self.root / str(competition_id)).glob(f"*{_WORK}")))
 
-    def winners(self, competition_id: int, before: int | None = None) -> list[str]:
-        """The hotkeys that won, one for each decided epoch that had a winner, oldest first."""
-        found = (epoch.decision["winner"] for epoch in self.sealed(competition_id, before))
-        return [winner for winner in found if winner is not None]
+    def history(self, competition_id: int, before: int | None = None, remembered: int = 3) -> History:
+        """Who won and what each submission was measured at, folded over the decided epochs of a competition.
 
-    def average(self, competition_id: int, alpha: float, before: int | None = None) -> dict[str, float]:
-        """The moving average of the competition's weights by hotkey, folded over its decided epochs."""
-        return average_of(self.sealed(competition_id, before), alpha)
-
-
-def average_of(epochs: Iterable[Epoch], alpha: float) -> dict[str, float]:
-    """The moving average of a competition's weights by hotkey after these decided epochs, in their order."""
-    average: dict[str, float] = {}
-    for epoch in epochs:
-        average = incentive.moving_average(average, epoch.decision["winner"], alpha)
-    return average
+        before: only epochs of sync blocks below it count, so that an old epoch sees what was known then; None: all.
+        remembered: results kept in mind per submission.
+        """
+        return history_of((epoch.decision for epoch in self.sealed(competition_id, before)), remembered)

@@ -142,13 +142,10 @@ def weights_at(plan: Plan, registered: Collection[str]) -> dict[str, float]:
     registered: the hotkeys that can get any; what others would have had is the rest's.
     """
     figures = plan.settings.figures
-    by_competition = {
-        share.competition.id: incentive.competition_weights(
-            plan.records.average(share.competition.id, figures.alpha),
-            registered,
-            plan.records.winners(share.competition.id),
-            figures.min_share,
+    by_competition = {}
+    for share in plan.shares:
+        past = plan.records.history(share.competition.id)
+        by_competition[share.competition.id] = incentive.competition_weights(
+            past.average(figures.alpha), registered, past.winners, figures.min_share
         )
-        for share in plan.shares
-    }
     return incentive.subnet_weights(by_competition, {share.competition.id: share.share for share in plan.shares})

@@ -18,7 +18,7 @@ from sn37.clock import seed_of
 from sn37.competition import Competition
 from sn37.errors import ChainFault, ConfigError
 from sn37.files import write_bytes
-from sn37.records.epochs import Epoch, Records, average_of
+from sn37.records.epochs import Epoch, Records
 from sn37.records.recall import Pick, competition_of, picks_of
 from sn37.schedule import Schedule, Share
 from sn37.submission import file_digest
@@ -215,13 +215,9 @@ def _filled(fresh: Plan, schedule: Schedule, subnet: Subnet) -> Plan:
     """The plan with what the chain and the records say of the submissions."""
     settings, competition, sync_block = fresh.settings, fresh.competition, fresh.sync_block
     able, unable = contenders.sort_out(subnet.submissions(sync_block), competition, schedule, sync_block)
-    decided = fresh.records.sealed(competition.id, sync_block)
-    won = [epoch for epoch in decided if epoch.decision["winner"] is not None]
-    average = average_of(decided, settings.figures.alpha)
     picks = contenders.pick(
         able,
-        contenders.history(decided, settings.limits.remembered),
-        contenders.kept(won[-1] if won else None, average, settings.limits.kept),
+        fresh.records.history(competition.id, sync_block, settings.limits.remembered),
         _weighted_by_others(settings, subnet, sync_block),
         competition.epsilon,
         sync_block,

@@ -13,41 +13,11 @@ from typing import Any
 
 from sn37.clock import Clock
 from sn37.errors import ConfigError
-from sn37.incentive import ALPHA, MIN_SHARE
+from sn37.protocol import Figures, SelectionLimits
 from sn37.schedule import PUBLIC
-from sn37.validator.contenders import Limits
 from sn37.workers.sandbox import NETWORKS, Network
 
-__all__ = ["Figures", "Settings"]
-
-
-@dataclass(frozen=True)
-class Figures:
-    """The shared figures of the protocol, section 1, that an own subnet may change.
-
-    alpha: the old value's share in the moving average; min_share: below it a miner gets nothing of a competition;
-    large_stake: TAO from which another validator's weights are looked at; top_share: the share of its
-    weights that makes a miner "top" for it; refresh_blocks: blocks after which unchanged weights are
-    set again (an hour).
-    """
-
-    alpha: float = ALPHA
-    min_share: float = MIN_SHARE
-    large_stake: float = 100_000.0
-    top_share: float = 0.01
-    refresh_blocks: int = 300
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.alpha < 1:
-            raise ConfigError(f"alpha is {self.alpha}; expected a share in [0, 1)")
-        for name in ("min_share", "top_share"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}; expected a share in [0, 1]")
-        if not (self.large_stake >= 0 and self.refresh_blocks >= 1):
-            raise ConfigError(
-                f"large_stake and refresh_blocks are {self.large_stake} and {self.refresh_blocks}; "
-                "expected 0 or more, and 1 or more"
-            )
+__all__ = ["Settings"]
 
 
 @dataclass(frozen=True)
@@ -77,7 +47,7 @@ class Settings:
     competition: int | str | None = None
     sync_block: int | None = None
     clock: Clock = Clock()
-    limits: Limits = Limits()
+    limits: SelectionLimits = SelectionLimits()
     figures: Figures = Figures()
     device: str = "auto"
     executor: str = "local"
@@ -113,7 +83,7 @@ class Settings:
         beat: dict[str, Any] = {name: given.pop(name) for name in ("genesis", "cadence") if name in given}
         parts: dict[str, Any] = {
             "clock": fill(Clock, beat, "parameters"),
-            "limits": fill(Limits, given.pop("limits", {}), "parameter limits"),
+            "limits": fill(SelectionLimits, given.pop("limits", {}), "parameter limits"),
             "figures": fill(Figures, given.pop("figures", {}), "parameter figures"),
         }
         settings = fill(cls, given, "parameters")

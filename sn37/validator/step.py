@@ -111,9 +111,8 @@ def _perf(seconds: Sequence[float]) -> dict[str, float | None]:
 def step_of(plan: Plan, decision: Decision) -> dict[str, Any]:
     """What a decided epoch logs."""
     competition, figures = decision.competition, plan.settings.figures
-    average = plan.records.average(competition.id, figures.alpha)
-    winners = plan.records.winners(competition.id)
-    shares = incentive.competition_weights(average, plan.uids, winners, figures.min_share)
+    past = plan.records.history(competition.id)
+    shares = incentive.competition_weights(past.average(figures.alpha), plan.uids, past.winners, figures.min_share)
     results = decision.epoch.results
     ran = [result for result in results.values() if result["fault"] is None]
     weight_of = {task.name: task.weight for task in competition.tasks}

@@ -8,9 +8,11 @@ import pytest
 
 from sn37.competition import Fixed
 from sn37.devnet.chain.state import commitments_at
+from sn37.protocol import SelectionLimits
+from sn37.records.history import History
 from sn37.schedule import Period, Schedule, Share
 from sn37.submission import Submission
-from sn37.validator.contenders import Limits, pick, sort_out
+from sn37.validator.contenders import pick, sort_out
 
 COMMIT, HASH = "a" * 40, "A" * 43 + "="
 
@@ -91,7 +93,7 @@ def test_of_thousands_of_submissions_the_oldest_few_are_taken(module_small):
     schedule = Schedule((Period(0, (Share(competition, 1.0),)),), default_id=7)
     many = [Submission.read(f"hot{n}", n, n % 1000, f"ns:m{n}:{COMMIT}:{HASH}:7") for n in range(5_000)]
     able, _ = sort_out(many, competition, schedule, 10_000)
-    picks = pick(able, {}, [], (), Fixed(0.01), 10_000, most=10, limits=Limits())
+    picks = pick(able, History(), (), Fixed(0.01), 10_000, most=10, limits=SelectionLimits())
     assert len(picks) == 5_000
     assert [p.submission.uid for p in picks if p.evaluate] == [*range(0, 5_000, 1_000), *range(1, 5_000, 1_000)]
 

@@ -13,7 +13,7 @@ from sn37.records.epochs import Records
 
 def seal(records: Records, competition_id: int, sync_block: int, winner: str | None) -> None:
     epoch = records.epoch(competition_id, sync_block)
-    epoch.write("decision.json", {"winner": winner, "scores": []})
+    epoch.write("decision.json", {"sync_block": sync_block, "winner": winner, "scores": []})
     epoch.seal()
 
 
@@ -52,8 +52,8 @@ def test_the_average_is_a_fold_over_the_decided_epochs_of_one_competition(tmp_pa
         seal(records, 4, block, winner)
     seal(records, 5, 360, "c")
     # By hand: 1 -> (0.9, 0.1) -> unchanged -> (0.81, 0.19)
-    assert records.average(4, 0.9) == pytest.approx({"a": 0.81, "b": 0.19})
-    assert records.average(4, 0.9, before=1440) == pytest.approx({"a": 0.9, "b": 0.1})
+    assert records.history(4).average(0.9) == pytest.approx({"a": 0.81, "b": 0.19})
+    assert records.history(4, before=1440).average(0.9) == pytest.approx({"a": 0.9, "b": 0.1})
     assert records.competitions() == [4, 5]
 
 

@@ -7,10 +7,12 @@ import pytest
 
 from sn37.competition import Competition, Constraints, EvalTask, LinearDecay
 from sn37.files import write_json
+from sn37.protocol import SelectionLimits
 from sn37.records.epochs import Records
+from sn37.records.history import History
 from sn37.schedule import Period, Schedule, Share
 from sn37.submission import Submission
-from sn37.validator.contenders import Limits, history, kept, pick, sort_out
+from sn37.validator.contenders import kept, pick, sort_out
 
 COMMIT, HASH = "a" * 40, "A" * 43 + "="
 EPSILON = LinearDecay(0.05, 0.01, 1000)
@@ -28,8 +30,8 @@ def submission(uid: int, block: int, text: str | None = None, competition_id: in
     return Submission.read(f"hot{uid}", uid, block, text or f"ns:m{uid}:{COMMIT}:{HASH}:{competition_id}")
 
 
-def decided(tmp_path, sync_block, scores, winner, win_rate=None):
-    """A sealed epoch with scores as (submission, score or None)."""
+def decided(tmp_path, sync_block, scores, winner):
+    """The history after one more epoch, its scores as (submission, score or None)."""
     entries = [
         {
             "hotkey": s.hotkey,
@@ -41,13 +43,13 @@ def decided(tmp_path, sync_block, scores, winner, win_rate=None):
         }
         for s, score in scores
     ]
-    decision = {"scores": entries, "winner": winner, "win_rate": win_rate or {}}
+    decision = {"sync_block": sync_block, "scores": entries, "winner": winner}
     write_json(tmp_path / "7" / str(sync_block) / "decision.json", decision)
-    return Records(tmp_path).sealed(7)
+    return Records(tmp_path).history(7)
 
 
-def choose(able, past=None, stay=(), others=(), now=2000, most=10):
-    return pick(able, past or {}, stay, others, EPSILON, now, most=most, limits=Limits())
+def choose(able, past=None, others=(), now=2000, most=10, **limits):
+    return pick(able, past or History(), others, EPSILON, now, most=most, limits=SelectionLimits(**limits))
 
 
 def test_a_malformed_commitment_is_reported_with_its_fault():
@@ -92,26 +94,21 @@ def test_new_submissions_are_taken_oldest_first_within_the_limit_whatever_their_
         assert [(p.submission.uid, p.evaluate) for p in picks] == [(2, True), (3, True), (1, False)]
 
 
-def test_the_winner_is_always_kept_then_weight_then_win_rate(tmp_path):
-    a, b, c, d = (submission(uid, uid) for uid in (1, 2, 3, 4))
-    epochs = decided(
-        tmp_path,
-        360,
-        [(a, 1.0), (b, 0.9), (c, 1.1), (d, 1.2)],
-        "hot3",
-        {"hot1": 0.2, "hot2": 0.9, "hot3": 0.9, "hot4": 0.1},
-    )
-    stay = kept(epochs[-1], {"hot1": 0.6, "hot3": 0.4}, 3)
-    assert [key[0] for key in stay] == ["hot3", "hot1", "hot2"]
+def test_the_winner_is_always_kept_then_the_best_of_those_who_stand(tmp_path):
+    a, b, c, d, gone = (submission(uid, uid) for uid in (1, 2, 3, 4, 5))
+    scores = [(a, 1.0), (b, 0.9), (c, 1.1), (d, 1.2), (gone, 0.8)]
+    past = decided(tmp_path, 360, scores, "hot3")
+    assert [key[0] for key in kept(past, [d, c, b, a], 3)] == ["hot3", "hot2", "hot1"]
 
 
-def test_a_failed_model_is_tried_once_more_and_never_again(tmp_path):
+def test_a_failed_model_is_tried_once_more_and_never_again_until_its_text_changes(tmp_path):
     bad = submission(1, 10)
-    past = history(decided(tmp_path, 360, [(bad, None)], None))
+    past = decided(tmp_path, 360, [(bad, None)], None)
     assert choose([bad], past)[0].evaluate
-    past = history(decided(tmp_path, 720, [(bad, None)], None))
+    past = decided(tmp_path, 720, [(bad, None)], None)
     assert not choose([bad], past)[0].evaluate
-    assert choose([submission(1, 11)], past)[0].evaluate, "a changed submission counts as new"
+    assert not choose([submission(1, 11)], past)[0].evaluate, "committing the same text again wipes nothing"
+    assert choose([submission(1, 11, f"ns:other:{COMMIT}:{HASH}:7")], past)[0].evaluate
 
 
 @pytest.mark.parametrize(
@@ -121,29 +118,28 @@ def test_a_failed_model_is_tried_once_more_and_never_again(tmp_path):
 def test_a_near_winner_is_tried_again_once_epsilon_has_decayed_enough(tmp_path, score, now, again):
     # The winner, committed at block 100, has 5 % of advantage at first and 1 % from block 1100 on.
     winner, me = submission(1, 100), submission(2, 200)
-    past = history(decided(tmp_path, 360, [(winner, 1.0), (me, score)], "hot1"))
-    picks = choose([me], past, now=now if score != 0.97 or again else 200)
-    assert picks[0].evaluate is again
+    past = decided(tmp_path, 360, [(winner, 1.0), (me, score)], "hot1")
+    picks = choose([winner, me], past, now=now if score != 0.97 or again else 200, kept=1)
+    assert {p.submission.uid: p.evaluate for p in picks} == {1: True, 2: again}
 
 
 def test_others_favourites_are_looked_at_again_after_1200_blocks(tmp_path):
     winner, me = submission(1, 100), submission(2, 200)
-    past = history(decided(tmp_path, 360, [(winner, 1.0), (me, 1.5)], "hot1"))
-    assert not choose([me], past, others={"hot2"}, now=360 + 1199)[0].evaluate
-    assert choose([me], past, others={"hot2"}, now=360 + 1200)[0].evaluate
-    assert not choose([me], past, now=360 + 1200)[0].evaluate
+    past = decided(tmp_path, 360, [(winner, 1.0), (me, 1.5)], "hot1")
+    for others, now, again in (({"hot2"}, 1559, False), ({"hot2"}, 1560, True), ((), 1560, False)):
+        picks = choose([winner, me], past, others=others, now=now, kept=1)
+        assert {p.submission.uid: p.evaluate for p in picks} == {1: True, 2: again}
 
 
-def test_three_results_are_remembered(tmp_path):
-    model = submission(1, 1)
+def test_three_results_are_remembered_whatever_the_block_of_the_commitment(tmp_path):
     for block in (360, 720, 1080, 1440):
-        epochs = decided(tmp_path, block, [(model, 1.0)], "hot1")
-    (tried,) = history(epochs).values()
-    assert [t.sync_block for t in tried] == [720, 1080, 1440]
+        past = decided(tmp_path, block, [(submission(1, block - 100, "text"), 1.0)], "hot1")
+    assert list(past.tried) == [("hot1", "text")]
+    assert [t.sync_block for t in past.tried["hot1", "text"]] == [720, 1080, 1440]
 
 
 def test_a_uid_that_changed_hands_inherits_nothing(tmp_path):
-    past = history(decided(tmp_path, 360, [(submission(1, 10), None)], None))
+    past = decided(tmp_path, 360, [(submission(1, 10), None)], None)
     heir = Submission.read("other", 1, 10, f"ns:m1:{COMMIT}:{HASH}:7")
     assert choose([heir], past)[0].why == "new"
 
