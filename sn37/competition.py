@@ -12,9 +12,11 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from html import escape
 from typing import Any
 
 from sn37.errors import EvaluatorFault
+from sn37.html import table
 
 __all__ = [
     "ARCHITECTURES",
@@ -256,22 +258,14 @@ class Competition:
         return f"competition {self.id} {self.name}: {tasks}"
 
     def _repr_html_(self) -> str:
-        from html import escape
-
-        rows = "".join(
-            f"<tr><td>{escape(t.name)}</td><td>{escape(t.source)}</td><td>{escape(t.method)}</td>"
-            f"<td>{escape(_kind(t.normalization))}</td><td>{t.weight:g}</td></tr>"
-            for t in self.tasks
-        )
-        head = "<tr><th>task</th><th>source</th><th>method</th><th>normalization</th><th>weight</th></tr>"
+        tasks = [(t.name, t.source, t.method, _kind(t.normalization), f"{t.weight:g}") for t in self.tasks]
         limits = {**asdict(self.constraints), "epsilon": _said(self.epsilon)}
         limits["architectures"] = ", ".join(self.constraints.architectures)
         limits["tokenizer"] = self.constraints.tokenizer or "any: each model brings its own"
-        facts = "".join(f"<tr><td>{name}</td><td>{escape(str(value))}</td></tr>" for name, value in limits.items())
         return (
             f"<p><b>{self.id} {escape(self.name)}</b> {escape(self.title)}</p>"
-            f"<table><thead>{head}</thead><tbody>{rows}</tbody></table>"
-            f"<details><summary>constraints and epsilon</summary><table><tbody>{facts}</tbody></table></details>"
+            f"{table(('task', 'source', 'method', 'normalization', 'weight'), tasks)}"
+            f"<details><summary>constraints and epsilon</summary>{table((), limits.items())}</details>"
         )
 
 

@@ -14,6 +14,7 @@ PURE = (
     "clock",
     "competition",
     "files",
+    "html",
     "ifeval",
     "incentive",
     "protocol",

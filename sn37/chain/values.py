@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from html import escape
 from typing import Literal
+
+from sn37.html import table
 
 __all__ = ["Metagraph", "Neuron", "WeightsResult"]
 
@@ -63,27 +64,13 @@ class Metagraph:
         return f"Metagraph(netuid={self.netuid}, block={self.block}, neurons={len(self.neurons)})"
 
     def _repr_html_(self) -> str:
-        head = "".join(
-            f"<th>{name}</th>"
-            for name in (
-                "uid",
-                "hotkey",
-                "stake (TAO)",
-                "permit",
-                "incentive",
-                "trust",
-                "validator trust",
-                "weights set at block",
-            )
-        )
-        body = "".join(
-            f"<tr><td>{n.uid}</td><td><code>{escape(n.hotkey)}</code></td><td>{n.stake:,.1f}</td>"
-            f"<td>{'yes' if n.validator_permit else ''}</td><td>{n.incentive:.4f}</td><td>{n.trust:.4f}</td>"
-            f"<td>{n.validator_trust:.4f}</td><td>{n.last_update or ''}</td></tr>"
+        columns = ("uid", "hotkey", "stake (TAO)", "permit", "incentive", "trust", "validator trust", "weights set at")
+        rows = [
+            (n.uid, n.hotkey, f"{n.stake:,.1f}", n.validator_permit)
+            + (n.incentive, n.trust, n.validator_trust, n.last_update or None)
             for n in self.neurons
-        )
-        caption = f"Subnet {self.netuid} at block {self.block}: {len(self.neurons)} neurons"
-        return f"<table><caption>{caption}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        ]
+        return table(columns, rows, f"Subnet {self.netuid} at block {self.block}: {len(self.neurons)} neurons")
 
 
 @dataclass(frozen=True)

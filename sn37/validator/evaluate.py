@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sn37.evaluation.progress import Progress
+from sn37.html import table
 from sn37.records.epochs import Epoch
 from sn37.records.faults import Fault
 from sn37.records.recall import Pick
@@ -47,16 +47,11 @@ class Results:
     def _repr_html_(self) -> str:
         rows = []
         for entry in self.entries:
-            result = self.by_hotkey[entry["hotkey"]]
+            tasks = self.by_hotkey[entry["hotkey"]]["tasks"].values()
+            seconds, tokens = sum(task["seconds"] for task in tasks), sum(task["tokens"] for task in tasks)
             fault = entry["fault"]["reason"] if entry["fault"] else ""
-            score = "-" if entry["score"] is None else f"{entry['score']:.4f}"
-            seconds = sum(task["seconds"] for task in result["tasks"].values())
-            tokens = sum(task["tokens"] for task in result["tasks"].values())
-            cells = (entry["uid"], score, f"{seconds:.1f}", f"{tokens:,}", fault)
-            rows.append("<tr>" + "".join(f"<td>{escape(str(cell))}</td>" for cell in cells) + "</tr>")
-        names = ("uid", "loss", "seconds", "tokens", "fault of the model")
-        head = "".join(f"<th>{name}</th>" for name in names)
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+            rows.append((entry["uid"], entry["score"], f"{seconds:.1f}", f"{tokens:,}", fault))
+        return table(("uid", "loss", "seconds", "tokens", "fault of the model"), rows)
 
 
 def evaluate(fetched: Fetched, executor: Executor | None = None) -> Results:

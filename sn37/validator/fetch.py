@@ -17,6 +17,7 @@ from sn37.clock import generator
 from sn37.competition import EvalTask
 from sn37.errors import EvaluatorFault
 from sn37.files import write_text
+from sn37.html import table
 from sn37.records.epochs import Epoch
 from sn37.records.faults import Fault
 from sn37.records.recall import Pick
@@ -59,12 +60,8 @@ class Fetched:
         return ahead(picks, fetch_one)
 
     def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><td>{name}</td><td>{len(self.samples[name])}</td><td><code>{data['digest'][:16]}</code></td></tr>"
-            for name, data in self.data.items()
-        )
-        head = "<tr><th>task</th><th>samples</th><th>digest</th></tr>"
-        return f"<table><thead>{head}</thead><tbody>{rows}</tbody></table>"
+        rows = [(name, len(self.samples[name]), data["digest"][:16]) for name, data in self.data.items()]
+        return table(("task", "samples", "digest"), rows)
 
 
 def fetch(plan: Plan, subnet: Subnet, hub: Hub) -> Fetched:

@@ -1,0 +1,15 @@
+"""A table shows every kind of cell, and escapes whatever is in it."""
+
+from sn37.html import table
+
+
+def test_cells_are_shown_by_their_kind_and_escaped():
+    shown = table(["a<b"], [(3, None, 2.5, True, False, "<script>")], "A & B")
+    assert shown == (
+        "<table><caption>A &amp; B</caption><thead><tr><th>a&lt;b</th></tr></thead><tbody><tr><td>3</td><td>-</td>"
+        "<td>2.5000</td><td>yes</td><td></td><td>&lt;script&gt;</td></tr></tbody></table>"
+    )
+
+
+def test_a_table_without_names_has_no_head():
+    assert table((), {"x": 1}.items()) == "<table><tbody><tr><td>x</td><td>1</td></tr></tbody></table>"
