@@ -66,8 +66,10 @@ class Metagraph:
     def _repr_html_(self) -> str:
         columns = ("uid", "hotkey", "stake (TAO)", "permit", "incentive", "trust", "validator trust", "weights set at")
         rows = [
-            (n.uid, n.hotkey, f"{n.stake:,.1f}", n.validator_permit)
-            + (n.incentive, n.trust, n.validator_trust, n.last_update or None)
+            (
+                *(n.uid, n.hotkey, f"{n.stake:,.1f}", n.validator_permit),
+                *(n.incentive, n.trust, n.validator_trust, n.last_update or None),
+            )
             for n in self.neurons
         ]
         return table(columns, rows, f"Subnet {self.netuid} at block {self.block}: {len(self.neurons)} neurons")
