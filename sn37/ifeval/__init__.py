@@ -6,8 +6,8 @@ Pure: knows nothing of models or where questions come from. Protocol, section 6.
 from __future__ import annotations
 
 from sn37.ifeval.draw import VERSIONS, draw_rules
-from sn37.ifeval.rules import CLOSING_PHRASES, RULES, Rule, conflict, instruction, rule_of, sentences
-from sn37.ifeval.words import common_words, interesting_words, words_of
+from sn37.ifeval.rules import CLOSING_PHRASES, RULES, Rule, conflict, instruction, rule_of
+from sn37.ifeval.words import common_words, interesting_words, sentences, words_of
 
 __all__ = [
     "CLOSING_PHRASES",

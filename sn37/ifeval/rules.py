@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar
 
-from sn37.ifeval.words import words_of
+from sn37.ifeval.words import sentences, words_of
 
-__all__ = ["CLOSING_PHRASES", "RULES", "Rule", "conflict", "instruction", "rule_of", "sentences"]
+__all__ = ["CLOSING_PHRASES", "RULES", "Rule", "conflict", "instruction", "rule_of"]
 
 CLOSING_PHRASES = (
     "I hope this is of use to you.",
@@ -18,19 +17,6 @@ CLOSING_PHRASES = (
     "That is all there is to say about it.",
 )
 """Without commas or quotation marks, and of common words only: no other rule stands against them."""
-
-_SENTENCE_END = re.compile(r"[.!?…]+[\"'”)\]*_]*(?=\s|$)")
-_LETTER = re.compile(r"[^\W\d_]")
-
-
-def sentences(text: str) -> int:
-    """How many sentences a text has.
-
-    A sentence ends at a run of . ! ? or an ellipsis (and what closes around it) before a blank or the end;
-    what stands between two ends counts when it holds a letter. So `3.14` ends nothing, the number of a list item
-    is no sentence, a last one without a full stop is; an abbreviation does count as an end.
-    """
-    return sum(bool(_LETTER.search(piece)) for piece in _SENTENCE_END.split(text))
 
 
 @dataclass(frozen=True)
@@ -199,7 +185,7 @@ class Bullets(_Count):
         return f"Write exactly {_many(self.n, 'bullet point')}; a bullet point is a line that starts with *."
 
     def holds(self, reply: str) -> bool:
-        return sum(line.startswith("*") for line in reply.splitlines()) == self.n
+        return sum(line.lstrip().startswith("*") for line in reply.splitlines()) == self.n
 
 
 @dataclass(frozen=True)
