@@ -5,32 +5,18 @@ Protocol, section 8, last part. Knows nothing of models, files or the network.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from sn37.clock import picked_up
 from sn37.competition import Competition, Epsilon
-from sn37.incentive import Contender, beats
+from sn37.incentive import Contender, reign
 from sn37.protocol import SelectionLimits
-from sn37.records.history import History, Key, Tried
+from sn37.records.history import History, Tried
 from sn37.records.recall import Pick
 from sn37.schedule import Schedule
 from sn37.submission import Submission
 
-__all__ = ["kept", "pick", "sort_out"]
-
-
-def kept(past: History, able: Iterable[Submission], count: int) -> list[Key]:
-    """The submissions kept from earlier epochs: the reigning winner, then the best of those with a known score.
-
-    Only those that stand now count; lower is better, equal scores in the order of block, then uid.
-    """
-    known = []
-    for submission in able:
-        key = submission.hotkey, submission.text
-        last = past.tried.get(key, ())[-1:]
-        if last and not last[0].failed:
-            known.append((key != past.incumbent, last[0].score, submission.block, submission.uid, key))
-    return [key for *_, key in sorted(known)[:count]]
+__all__ = ["decisive", "pick", "sort_out"]
 
 
 def sort_out(
@@ -65,7 +51,7 @@ def sort_out(
 
 
 def pick(
-    able: Sequence[Submission],
+    able: Iterable[Submission],
     past: History,
     weighted_by_others: Collection[str],
     epsilon: Epsilon,
@@ -74,52 +60,71 @@ def pick(
     most: int,
     limits: SelectionLimits,
 ) -> list[Pick]:
-    """Which of the able submissions are evaluated: kept, then new (oldest first), retries, others' favourites.
+    """Which of the able submissions are evaluated, in the protocol's order; each of them appears once.
 
-    able: from `sort_out`; weighted_by_others: hotkeys that large validators weight; most: the limit of models in one
-    epoch. Every able submission appears once.
+    able: from `sort_out`, one a hotkey; past: the competition's decided epochs; weighted_by_others: hotkeys that
+    large validators weight; most: the limit of models in one epoch.
     """
-    groups: dict[str, list[Submission]] = {"kept": [], "new": [], "again": [], "weighted by others": []}
-    idle: list[Pick] = []
-    stay = kept(past, able, limits.kept)
-    holder = next((_contender(s, past) for s in able if _key(s) == past.incumbent), None)
-    for submission in sorted(able, key=lambda s: (s.block, s.uid)):
-        tried = past.tried.get(_key(submission), ())
-        if _key(submission) in stay:
-            groups["kept"].append(submission)
-        elif not tried:
-            groups["new"].append(submission)
-        elif _due(submission, past, holder, epsilon, sync_block):
-            groups["again"].append(submission)
-        elif submission.hotkey in weighted_by_others and sync_block - tried[-1].sync_block >= limits.recheck_blocks:
-            groups["weighted by others"].append(submission)
-        else:
-            idle.append(Pick(submission, False, _idle_reason(tried)))
-    groups["kept"].sort(key=lambda submission: stay.index(_key(submission)))
-    ranked = [(submission, why) for why, group in groups.items() for submission in group]
-    chosen = [Pick(submission, True, why) for submission, why in ranked[:most]]
-    waiting = [Pick(submission, False, f"waits: {most} models an epoch, {why}") for submission, why in ranked[most:]]
+    standing = {s.hotkey: s for s in sorted(able, key=lambda s: (s.block, s.uid))}
+    tried = {hotkey: past.tried.get((hotkey, s.text), ()) for hotkey, s in standing.items()}
+    known = [
+        Contender(s.hotkey, s.uid, s.block, tried[s.hotkey][-1].score)
+        for s in standing.values()
+        if tried[s.hotkey] and not tried[s.hotkey][-1].failed
+    ]
+    incumbent = next((h for h, s in standing.items() if (h, s.text) == past.incumbent), None)
+    kept = sorted(known, key=lambda c: (c.hotkey != incumbent, c.score, c.block, c.uid))[: limits.kept]
+    groups: Mapping[str, Iterable[str]] = {
+        "kept": (c.hotkey for c in kept),
+        "decisive": (c.hotkey for c in decisive(known, kept, epsilon, sync_block)),
+        "new": (hotkey for hotkey in standing if not tried[hotkey]),
+        "again": (hotkey for hotkey in standing if _failed_once(tried[hotkey])),
+        "weighted by others": (
+            hotkey
+            for hotkey in standing
+            if hotkey in weighted_by_others
+            and tried[hotkey]
+            and sync_block - tried[hotkey][-1].sync_block >= limits.recheck_blocks
+        ),
+    }
+    why: dict[str, str] = {}
+    for group, hotkeys in groups.items():
+        for hotkey in hotkeys:
+            why.setdefault(hotkey, group)
+    ranked = [(standing[hotkey], group) for hotkey, group in why.items()]
+    chosen = [Pick(submission, True, group) for submission, group in ranked[:most]]
+    waiting = [
+        Pick(submission, False, f"waits: {most} models an epoch, {group}") for submission, group in ranked[most:]
+    ]
+    idle = [Pick(s, False, _idle_reason(tried[s.hotkey])) for s in standing.values() if s.hotkey not in why]
     return chosen + waiting + idle
 
 
-def _key(submission: Submission) -> Key:
-    return submission.hotkey, submission.text
+def decisive(known: Sequence[Contender], kept: Sequence[Contender], epsilon: Epsilon, now: int) -> list[Contender]:
+    """Who must be evaluated beside `kept` so that the winner is the one of a reign over all of `known`.
+
+    known: the submissions that stand now, with the scores known last; kept: those of them evaluated anyway. That is
+    who would win, and whoever stands between the winner and a kept model that would otherwise take over: one
+    for each kept model at most, however long the reign is.
+    """
+    whole = reign(known, epsilon, now)
+    kings = {turn.contender.hotkey: turn.contender for turn in whole.takeovers}
+    incumbents = {turn.contender.hotkey: turn.incumbent for turn in whole.challenges}
+    found: list[Contender] = []
+    while (played := reign([*kept, *found], epsilon, now)).winner != whole.winner:
+        usurper = next((t.contender.hotkey for t in played.takeovers if t.contender.hotkey not in kings), None)
+        # Without a usurper the models at hand are kings in their order, and only the last one of all is missing.
+        missing = incumbents[usurper] if usurper else kings[str(whole.winner)]
+        assert missing is not None  # who comes first of all reigns, so a usurper has an incumbent
+        found.append(missing)
+    return found
 
 
-def _contender(submission: Submission, past: History) -> Contender:
-    return Contender(submission.hotkey, submission.uid, submission.block, past.tried[_key(submission)][-1].score)
-
-
-def _due(submission: Submission, past: History, holder: Contender | None, epsilon: Epsilon, now: int) -> bool:
-    tried = past.tried[_key(submission)]
-    if tried[-1].failed:
-        return sum(t.failed for t in tried) == 1
-    if holder is None or holder.hotkey == submission.hotkey or tried[-1].score > holder.score:
-        return False
-    return beats(_contender(submission, past), holder, epsilon, now)
+def _failed_once(tried: Sequence[Tried]) -> bool:
+    return bool(tried) and tried[-1].failed and sum(result.failed for result in tried) == 1
 
 
 def _idle_reason(tried: Sequence[Tried]) -> str:
     if tried[-1].failed:
         return "failed twice: not tried again until its text changes"
-    return f"evaluated at sync block {tried[-1].sync_block} and did not win: not tried again until it could"
+    return f"evaluated at sync block {tried[-1].sync_block} and would not win now: not tried again until it would"
