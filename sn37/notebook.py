@@ -18,14 +18,16 @@ from pathlib import Path
 from typing import Any
 
 from sn37 import errors
-from sn37.errors import ConfigError, EvaluatorFault, Sn37Error, disk_fault
-from sn37.files import shipped
+from sn37.errors import ConfigError, EvaluatorFault, Sn37Error, disk_fault, disk_faults
+from sn37.files import shipped, write_text
+from sn37.scratch import ScratchFolder
 
 __all__ = ["RESULT_FILE", "Run", "check_parameters", "run_notebook", "to_html"]
 
 RESULT_FILE = "result_file"
 """The parameter that says where a notebook writes, last, how it ended."""
 
+_MAX_SOCKET_FOLDER_BYTES = 85
 _PLAIN = (str, int, float, bool, type(None))
 _SECRET = re.compile(r"(^|_)(token|secret|password|mnemonic|api_?key|private_?key)$", re.IGNORECASE)
 
@@ -48,38 +50,51 @@ def run_notebook(
     The notebook has a parameter `result_file` and writes JSON there last. Raises the library's error
     that a cell raised; EvaluatorFault when the run ended without its result, or the disk takes no more.
     """
-    result_file = (out / f".{name}.result.json").absolute()
-    values = {**parameters, RESULT_FILE: str(result_file)}
-    check_parameters(notebook, values)
+    check_parameters(notebook, {**parameters, RESULT_FILE: ""})
     executed = out / f"{name}.ipynb"
     started = time.monotonic()
-    try:
+    with disk_faults(out):
         out.mkdir(parents=True, exist_ok=True)
-        result_file.unlink(missing_ok=True)
-    except OSError as error:
-        raise disk_fault(error, out) from error
-    failure = _execute(notebook, values, executed, time_limit_s)
+    with ScratchFolder() as scratch:
+        result_file = scratch / "result.json"
+        failure = _execute(notebook, {**parameters, RESULT_FILE: str(result_file)}, executed, scratch, time_limit_s)
+        result = _read_result(result_file)
     try:
         report = to_html(executed)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EvaluatorFault) as error:
         # A notebook that a full disk has cut off is none; what stopped the run itself counts first.
         executed.unlink(missing_ok=True)
         raise failure or EvaluatorFault(f"the report of {executed} cannot be made: {error}") from error
     if failure is not None:
         raise failure
-    try:
-        result = json.loads(result_file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        raise EvaluatorFault(f"{notebook.name} ended without its result; see {executed}") from None
-    result_file.unlink()
+    if result is None:
+        raise EvaluatorFault(f"{notebook.name} ended without its result; see {executed}")
     return Run(executed, report, result, time.monotonic() - started)
 
 
-def _execute(notebook: Path, values: Mapping[str, Any], executed: Path, time_limit_s: int) -> Sn37Error | None:
-    """Let papermill run a notebook; the error that stopped it, if one did."""
+def _read_result(file: Path) -> dict[str, Any] | None:
+    try:
+        result = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return result if isinstance(result, dict) else None
+
+
+def _execute(
+    notebook: Path, values: Mapping[str, Any], executed: Path, scratch: Path, time_limit_s: int
+) -> Sn37Error | None:
+    """Let papermill run a notebook; the error that stopped it, if one did.
+
+    scratch: a private folder for the kernel's connection file and sockets: in the working folder, where they are by
+    default, two runs would share them.
+    """
     import papermill
     from papermill.exceptions import PapermillExecutionError
+    from traitlets.config import Config
 
+    # A socket of the file system never clashes with another's port, but its path holds no more than 107 bytes.
+    transport = "ipc" if len(os.fsencode(scratch)) <= _MAX_SOCKET_FOLDER_BYTES else "tcp"
+    connection = {"transport": transport, "connection_file": str(scratch / "kernel.json")}
     try:
         papermill.execute_notebook(
             str(notebook),
@@ -92,7 +107,7 @@ def _execute(notebook: Path, values: Mapping[str, Any], executed: Path, time_lim
             # A kernel that is stopped after an error must not write a second complaint to our standard error.
             extra_arguments=["--IPKernelApp.log_level=50"],
             cwd=str(Path.cwd()),
-            config=_ipc(),
+            config=Config({"KernelManager": connection}),
         )
     except PapermillExecutionError as error:
         return _raised(error, executed)
@@ -101,13 +116,6 @@ def _execute(notebook: Path, values: Mapping[str, Any], executed: Path, time_lim
     except Exception as error:  # a dead kernel, a time limit: each client has types of its own
         return EvaluatorFault(f"{notebook.name} stopped: {type(error).__name__}: {error}; see {executed}")
     return None
-
-
-def _ipc() -> Any:
-    # Pipes instead of ports: two runs beside each other never clash.
-    from traitlets.config import Config
-
-    return Config({"KernelManager": {"transport": "ipc"}})
 
 
 def _raised(error: Any, executed: Path) -> Sn37Error:
@@ -176,9 +184,7 @@ def to_html(executed: Path) -> Path:
         return report
     exporter: Any = HTMLExporter(template_name="basic", exclude_input_prompt=True)  # type: ignore[no-untyped-call]
     body, _ = exporter.from_filename(str(executed))
-    aside = report.with_name(f".{report.name}.{os.getpid()}")
-    aside.write_text(_page(executed.stem, body), encoding="utf-8")
-    aside.replace(report)
+    write_text(report, _page(executed.stem, body))
     return report
 
 

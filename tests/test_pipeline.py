@@ -2,6 +2,9 @@
 
 import fcntl
 import re
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import nbformat
@@ -279,3 +282,63 @@ def test_a_pipeline_that_is_no_text_is_named(tmp_path):
     file.write_bytes(b"\xff\xfe\x00name")
     with pytest.raises(ConfigError, match=r"p\.yaml is no valid YAML"):
         read_pipeline(file)
+
+
+@pytest.fixture
+def temporary(tmp_path, monkeypatch):
+    """A folder of the test's own for temporary files, in which leftovers show."""
+    folder = tmp_path / "tmp"
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
+    return folder
+
+
+def started(folder: Path, book: Path, name: str) -> subprocess.Popen[str]:
+    """A run in a process of its own, with `folder` as its working folder."""
+    program = (
+        "import sys, pathlib; from sn37.pipeline import run_notebook\n"
+        "book, out, name = map(pathlib.Path, sys.argv[1:])\n"
+        "print(run_notebook(book, {'n': 3}, out, str(name)).result['summary'])"
+    )
+    command = [sys.executable, "-c", program, str(book), str(folder / "out"), name]
+    return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_two_runs_at_once_in_one_folder_both_succeed_and_leave_nothing(tmp_path, temporary):
+    here = tmp_path / "here"
+    here.mkdir()
+    # each waits for the other, so that both kernels are alive at the same time
+    wait = "import pathlib, time\npathlib.Path(f'{result_file}.up').touch()\n"
+    wait += f"while len(list(pathlib.Path({str(temporary)!r}).glob('*/*.up'))) < 2: time.sleep(0.05)\ntime.sleep(1)"
+    book = notebook(tmp_path / "book.ipynb", wait, RESULT)
+    runs = [started(here, book, name) for name in ("first", "second")]
+    for run in runs:
+        printed, complaints = run.communicate(timeout=60)
+        assert printed.strip() == "n is 3", complaints
+    assert sorted(path.name for path in here.rglob("*")) == [
+        *("first.html", "first.ipynb", "out", "second.html", "second.ipynb")
+    ]
+    assert list(temporary.iterdir()) == []
+
+
+def test_what_a_killed_run_leaves_is_removed_by_the_next(tmp_path, temporary):
+    here = tmp_path / "here"
+    here.mkdir()
+    up = tmp_path / "up"
+    slow = notebook(tmp_path / "slow.ipynb", f"import time\nopen({str(up)!r}, 'w')\ntime.sleep(600)", RESULT)
+    with started(here, slow, "run") as killed:
+        while not up.exists():
+            time.sleep(0.05)
+        killed.kill()
+    with started(here, notebook(tmp_path / "book.ipynb", RESULT), "run") as following:
+        assert following.wait(timeout=60) == 0
+    assert sorted(path.name for path in here.rglob("*")) == ["out", "run.html", "run.ipynb"]
+    assert list(temporary.iterdir()) == []
+
+
+def test_a_temporary_folder_with_a_long_name_is_no_obstacle(tmp_path, monkeypatch):
+    folder = tmp_path / ("x" * 100)
+    folder.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
+    assert run_notebook(notebook(tmp_path / "book.ipynb", RESULT), {}, tmp_path / "out", "first").result

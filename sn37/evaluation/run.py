@@ -7,7 +7,6 @@ owner; where a worker died, a control run (`sn37.evaluation.control`) decides wh
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 
 from sn37.engine.model import modules
 from sn37.evaluation.control import control_run, fault_of
+from sn37.scratch import ScratchFolder
 from sn37.workers.executors import Executor, Limits, OnProgress, Outcome
 from sn37.workers.isolation import WorkerDied
 
@@ -45,8 +45,8 @@ def evaluate_all(
     ModelFault costs a miner anything.
     """
     given: dict[str, Mapping[str, Any]] = {}
-    with tempfile.TemporaryDirectory(prefix="sn37-") as folder:
-        rows = Path(folder) / "rows.json"
+    with ScratchFolder() as folder:
+        rows = folder / "rows.json"
 
         def remembered() -> Iterator[tuple[str, Mapping[str, Any]]]:
             for key, payload in payloads:

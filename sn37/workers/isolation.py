@@ -29,6 +29,7 @@ from typing import Any, BinaryIO, Literal
 
 from sn37 import errors
 from sn37.errors import ConfigError, EvaluatorFault, Sn37Error
+from sn37.scratch import ScratchFolder
 from sn37.workers import sandbox
 from sn37.workers.forkserver import MAX_MESSAGE_BYTES, Message, Request
 from sn37.workers.sandbox import Network
@@ -103,7 +104,7 @@ class ForkServer:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket  # there is one while there is a process
-        self._home = tempfile.TemporaryDirectory(prefix="sn37-", ignore_cleanup_errors=True)
+        self._scratch = ScratchFolder()
 
     def __enter__(self) -> ForkServer:
         return self
@@ -124,11 +125,11 @@ class ForkServer:
             self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             with theirs:
                 program = [sys.executable, "-m", "sn37.workers.forkserver", str(theirs.fileno()), self.network]
-                with (Path(self._home.name) / "log").open("ab") as log:
+                with (self._scratch.path / "log").open("ab") as log:
                     self._process = subprocess.Popen(
                         [*program, *self.modules],
-                        env=sandbox.environment(Path(self._home.name), self.network),
-                        cwd=self._home.name,
+                        env=sandbox.environment(self._scratch.path, self.network),
+                        cwd=self._scratch.path,
                         pass_fds=[theirs.fileno()],
                         stdin=subprocess.DEVNULL,
                         stdout=log,
@@ -157,7 +158,7 @@ class ForkServer:
     def close(self) -> None:
         """`stop`, for good."""
         self.stop()
-        self._home.cleanup()
+        self._scratch.close()
 
     def call(
         self,
@@ -181,7 +182,7 @@ class ForkServer:
         and WorkerDied when there is no result.
         """
         self.start()
-        with tempfile.TemporaryDirectory(prefix="sn37-", ignore_cleanup_errors=True) as name:
+        with tempfile.TemporaryDirectory(dir=self._scratch.path, ignore_cleanup_errors=True) as name:
             folder = Path(name)
             (folder / "payload.json").write_text(json.dumps(payload, allow_nan=False))
             request = Request(
@@ -215,7 +216,7 @@ class ForkServer:
         raise WorkerDied("lost", f"the process that watches over a worker is gone; {self._log()}")
 
     def _log(self) -> str:
-        return f"it said: {_tail(Path(self._home.name) / 'log')}"
+        return f"it said: {_tail(self._scratch.path / 'log')}"
 
 
 def _line(lines: BinaryIO) -> bytes:
