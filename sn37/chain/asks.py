@@ -5,6 +5,7 @@ Asynchronous; time-outs, retries and faults are `sn37.chain.link`'s work. Reads 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from sn37.chain.values import Metagraph, Neuron
@@ -56,7 +57,7 @@ async def metagraph(client: Client, netuid: int, block: int | None) -> Metagraph
 
     view = await _at(client, block)
     graph = await _graph(view, netuid)
-    trust = list(await view.query(storage.SubtensorModule.ValidatorTrust, [netuid]) or [])
+    validator_trust = list(await view.query(storage.SubtensorModule.ValidatorTrust, [netuid]) or [])
     neurons = tuple(
         Neuron(
             uid=neuron.uid,
@@ -65,8 +66,8 @@ async def metagraph(client: Client, netuid: int, block: int | None) -> Metagraph
             stake=neuron.total_stake.rao / _RAO_PER_TAO,
             validator_permit=neuron.validator_permit,
             incentive=neuron.incentive,
-            trust=neuron.trust,
-            validator_trust=int(trust[neuron.uid]) / _U16 if neuron.uid < len(trust) else 0.0,
+            trust=neuron.trust if graph.raw.get("trust") else None,
+            validator_trust=_fraction(validator_trust, neuron.uid),
             last_update=neuron.last_update,
         )
         for neuron in graph.neurons
@@ -131,6 +132,11 @@ async def weights_rate_limit(client: Client, netuid: int) -> int:
     from bittensor import storage
 
     return int(await client.query(storage.SubtensorModule.WeightsSetRateLimit[:2], [netuid]) or 0)
+
+
+def _fraction(vector: Sequence[int], uid: int) -> float | None:
+    """A u16 fraction of a vector with one entry for each uid; None where the chain does not fill it."""
+    return int(vector[uid]) / _U16 if uid < len(vector) else None
 
 
 async def _graph(view: Snapshot, netuid: int) -> Any:

@@ -14,20 +14,34 @@ __all__ = ["Metagraph", "Neuron", "WeightsResult"]
 
 @dataclass(frozen=True)
 class Neuron:
-    """One uid of a subnet. stake in TAO; incentive, trust and validator_trust in [0, 1], higher is better.
-
-    last_update: the block of its last weights (0: never).
-    """
+    """One uid of a subnet. Shares lie in [0, 1], higher is better; None where the chain does not fill them."""
 
     uid: int
+    """Its place on the subnet."""
+
     hotkey: str
+    """Address of the key that signs for it."""
+
     coldkey: str
+    """Address of its owner."""
+
     stake: float
+    """In TAO."""
+
     validator_permit: bool
+    """Whether it may validate."""
+
     incentive: float
-    trust: float
-    validator_trust: float
+    """Its share as a miner."""
+
+    trust: float | None
+    """How far the weights it got agree; None since spec 394 of the live chain, which no longer computes it."""
+
+    validator_trust: float | None
+    """How far the weights it set agree with the others'."""
+
     last_update: int
+    """The block of its newest weights; 0: never."""
 
 
 @dataclass(frozen=True)

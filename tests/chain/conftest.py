@@ -2,9 +2,9 @@
 
 import pytest
 from bittensor.sp_core import Keypair
+from faulty_chain import FaultyChain
 
 from sn37.chain import Subnet
-from sn37.devnet.chain import Chain
 
 
 def key(name):
@@ -21,7 +21,7 @@ def keys():
 @pytest.fixture
 def chain(tmp_path):
     """Subnet 37 with two validators (uids 0, 1) and three miners (uids 2, 3, 4)."""
-    made = Chain.create(tmp_path / "chain.db", netuids=(37, 1, 18))
+    made = FaultyChain.create(tmp_path / "chain.db", netuids=(37, 1, 18))
     for name, stake in (("Val", 150_000.0), ("Vic", 120_000.0), ("Ann", 0.0), ("Ben", 0.0), ("Cat", 0.0)):
         made.register(37, key(name).ss58_address, stake=stake, permit=stake > 0)
     yield made

@@ -58,7 +58,7 @@ def test_the_metagraph_tells_who_is_who(chain, subnet, keys):
     assert graph.hotkeys[2] == ann.hotkey == keys("Ann").ss58_address
     assert (validator.stake, validator.validator_permit, ann.validator_permit) == (150_000.0, True, False)
     assert (ann.incentive, ben.incentive) == pytest.approx((0.75, 0.25), abs=1e-4)
-    assert (ann.trust, validator.validator_trust) == (1.0, 1.0)
+    assert (ann.trust, validator.validator_trust) == (None, 1.0)
     assert (validator.last_update, ann.last_update) == (START + 1, 0)
     assert graph.uid_of(keys("Ben").ss58_address) == 3
     assert graph.uid_of(keys("Nobody").ss58_address) is None
@@ -96,6 +96,7 @@ def test_a_metagraph_shows_itself_and_escapes_what_is_foreign(chain, subnet):
     html = subnet().metagraph()._repr_html_()
     assert html.count("<tr>") == 6
     assert "Subnet 37 at block 5200000: 5 neurons" in html
+    assert html.count("<td>-</td>") == 10, "absent are trust and the block of weights never set"
     assert "neurons=5" in repr(subnet().metagraph())
     from sn37.chain import Neuron
 
@@ -151,16 +152,16 @@ HOSTILE = [
 
 
 def test_nothing_a_miner_commits_raises_or_hides_the_others(chain, subnet, keys, monkeypatch):
-    from sn37.devnet.chain import calls
+    from sn37.devnet.chain import extrinsics
 
     for number, raw in enumerate(HOSTILE):
         chain.register(37, keys(f"h{number}").ss58_address)
-        call = calls.encode(
+        call = extrinsics.encode(
             "Commitments", "set_commitment", {"netuid": 37, "info": {"fields": [{f"Raw{len(raw)}": raw}]}}
         )
         signer = keys(f"h{number}")
-        message = calls.payload(chain.store.meta("genesis"), signer.ss58_address, 0, call)
-        chain.include(calls.Extrinsic(signer.ss58_address, 0, call, signer.sign(message)))
+        message = extrinsics.payload(chain.store.origin.genesis, signer.ss58_address, 0, call)
+        chain.include(extrinsics.Extrinsic(signer.ss58_address, 0, call, signer.sign(message)))
     subnet("Ann").commit(TEXT)
     good, *bad = subnet().submissions()
     assert good.model is not None

@@ -3,6 +3,9 @@
 import bittensor as bt
 import pytest
 
+from sn37.devnet.chain import Chain
+from sn37.devnet.chain.substrate import embedded
+
 
 @pytest.fixture
 def sdk(tmp_path, monkeypatch):
@@ -11,7 +14,8 @@ def sdk(tmp_path, monkeypatch):
     opened = []
 
     def client(chain):
-        opened.append(bt.Subtensor("local", substrate=chain.substrate()))
+        mine = Chain.open(chain.store.path, chain.wall_clock)  # a client closes what it was given
+        opened.append(bt.Subtensor("local", substrate=embedded(mine)))
         return opened[-1].connect()
 
     yield client

@@ -8,7 +8,7 @@ import pytest
 from bittensor.sp_core import Keypair
 
 from sn37.devnet.chain import Chain
-from sn37.devnet.chain.calls import Extrinsic, Refused, encode, next_nonce, payload
+from sn37.devnet.chain.extrinsics import Extrinsic, Refused, encode, next_nonce, payload
 
 
 def key(name):
@@ -46,7 +46,7 @@ def set_weights(client, name, uids, values, version_key=0, mecid=0):
 def signed(chain, name, call, nonce=None, by=None):
     who = key(name).ss58_address
     nonce = next_nonce(chain.store, who) if nonce is None else nonce
-    message = payload(chain.store.meta("genesis"), who, nonce, call)
+    message = payload(chain.store.origin.genesis, who, nonce, call)
     return Extrinsic(who, nonce, call, key(by or name).sign(message))
 
 

@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from faulty_chain import FaultyChain
 from faulty_hub import FaultyHub
 
 from sn37 import validator
 from sn37.chain import Subnet, open_wallet
 from sn37.competition import Competition
 from sn37.competitions import read_competition
-from sn37.devnet.chain import Chain
+from sn37.devnet.chain import open_substrate
 from sn37.devnet.datasets import Dataset
 from sn37.evaluation.run import preloaded
 from sn37.hub import Hub
@@ -85,7 +86,7 @@ class Small:
     """A subnet with one validator, who takes part as `validator`, and miners as they are asked for."""
 
     root: Path
-    chain: Chain
+    chain: FaultyChain
     server: FaultyHub
     executor: Executor | None = None
     models: dict[float, Path] = field(default_factory=dict)
@@ -93,7 +94,7 @@ class Small:
     @classmethod
     def make(cls, root: Path, executor: Executor | None = None) -> Small:
         root.mkdir(parents=True, exist_ok=True)
-        chain = Chain.create(root / "chain.sqlite", start_block=START_BLOCK, netuids=(NETUID,))
+        chain = FaultyChain.create(root / "chain.sqlite", start_block=START_BLOCK, netuids=(NETUID,))
         small = cls(root, chain, FaultyHub(root / "hub", clock=chain.now).start(), executor)
         small.competition_file.write_text(COMPETITION)
         small.register("validator", stake=500_000.0, permit=True)
@@ -182,7 +183,7 @@ class Small:
         wallet = open_wallet(name, "default", self.root / "wallets")
 
         async def send() -> Any:
-            async with bt.Client("local", substrate=self.chain.substrate()) as client:
+            async with bt.Client("local", substrate=open_substrate(self.chain.url)) as client:
                 return await client.submit_call(call, wallet, signer="hotkey")
 
         result = asyncio.run(send())

@@ -7,13 +7,13 @@ invented value.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
-from sn37.devnet.chain import Chain
+from sn37.devnet.chain.chain import Chain
 from sn37.devnet.chain.state import (
     NeuronRow,
     Rules,
     commitments_at,
+    is_active,
     last_step,
     neurons_at,
     rules_of,
@@ -22,7 +22,9 @@ from sn37.devnet.chain.state import (
 
 __all__ = ["UnknownItem", "storage", "storage_map", "subnet_metagraph", "subnet_neurons"]
 
-Params = Sequence[Any]
+Params = Sequence[int | str]
+Pair = tuple[int | str, object]
+"""A key of a storage map, and its value."""
 
 _SYMBOL = "\N{GREEK SMALL LETTER ALPHA}".encode()
 
@@ -31,7 +33,7 @@ class UnknownItem(LookupError):
     """The embedded chain does not keep this item."""
 
 
-def storage(chain: Chain, item: str, params: Params, block: int) -> Any:
+def storage(chain: Chain, item: str, params: Params, block: int) -> object:
     """The value of a storage item (`Pallet.Item`) as of `block`; None where it has none."""
     if item == "Timestamp.Now":
         return round(chain.timestamp(block).timestamp() * 1000)
@@ -53,24 +55,23 @@ def storage(chain: Chain, item: str, params: Params, block: int) -> Any:
     raise UnknownItem(f"the embedded chain keeps no {item}")
 
 
-def storage_map(chain: Chain, item: str, params: Params, block: int) -> list[tuple[Any, Any]]:
+def storage_map(chain: Chain, item: str, params: Params, block: int) -> list[Pair]:
     """All (key, value) pairs of a storage map as of `block`."""
     if item in _PER_SUBNET:
-        rows = chain.store.rows("SELECT netuid FROM subnets ORDER BY netuid")
-        return [(row["netuid"], _PER_SUBNET[item](chain, row["netuid"], block)) for row in rows]
+        return [(netuid, _PER_SUBNET[item](chain, netuid, block)) for netuid in chain.netuids]
     if item not in _KEYED or len(params) != 1:
         raise UnknownItem(f"the embedded chain keeps no map {item}")
     return _KEYED[item](chain, int(params[0]), block)
 
 
-def _commitments(chain: Chain, netuid: int, block: int) -> list[tuple[Any, Any]]:
+def _commitments(chain: Chain, netuid: int, block: int) -> list[Pair]:
     return [
         (c.hotkey, {"deposit": 0, "block": c.block, "info": {"fields": c.fields}})
         for c in commitments_at(chain.store, netuid, block)
     ]
 
 
-def _sealed(chain: Chain, netuid: int, block: int) -> list[tuple[Any, Any]]:
+def _sealed(chain: Chain, netuid: int, block: int) -> list[Pair]:
     rules = rules_of(chain.store, netuid) or Rules()
     rows = chain.store.rows(
         "SELECT * FROM sealed WHERE netuid = ? AND block <= ? AND (opened IS NULL OR opened > ?) ORDER BY block",
@@ -78,19 +79,19 @@ def _sealed(chain: Chain, netuid: int, block: int) -> list[tuple[Any, Any]]:
         block,
         block,
     )
-    epochs: dict[int, list[tuple[Any, ...]]] = {}
+    epochs: dict[int, list[tuple[str, int, str, int]]] = {}
     for row in rows:
         epoch = _epoch_index(rules, netuid, row["block"])
         entry = (row["hotkey"], row["block"], "0x" + row["ciphertext"].hex(), row["round"])
         epochs.setdefault(epoch, []).append(entry)
-    return sorted(epochs.items())
+    return [(epoch, epochs[epoch]) for epoch in sorted(epochs)]
 
 
 def _epoch_index(rules: Rules, netuid: int, block: int) -> int:
     return (block + netuid + 1) // (rules.tempo + 1)
 
 
-_KEYED: dict[str, Callable[[Chain, int, int], list[tuple[Any, Any]]]] = {
+_KEYED: dict[str, Callable[[Chain, int, int], list[Pair]]] = {
     "Commitments.CommitmentOf": _commitments,
     "Commitments.RevealedCommitments": lambda chain, netuid, block: [],
     "SubtensorModule.Keys": lambda chain, netuid, block: [
@@ -103,7 +104,7 @@ _KEYED: dict[str, Callable[[Chain, int, int], list[tuple[Any, Any]]]] = {
     "SubtensorModule.Weights": lambda chain, netuid, block: list(weights_at(chain.store, netuid, block).items()),
 }
 
-_PER_SUBNET: dict[str, Callable[[Chain, int, int], Any]] = {
+_PER_SUBNET: dict[str, Callable[[Chain, int, int], object]] = {
     "SubtensorModule.Burn": lambda chain, netuid, block: 0,
     "SubtensorModule.NetworksAdded": lambda chain, netuid, block: True,
     "SubtensorModule.SubnetworkN": lambda chain, netuid, block: len(neurons_at(chain.store, netuid, block)),
@@ -111,7 +112,7 @@ _PER_SUBNET: dict[str, Callable[[Chain, int, int], Any]] = {
     "SubtensorModule.TokenSymbol": lambda chain, netuid, block: list(_SYMBOL),
 }
 
-_RULES: dict[str, Callable[[Rules, int, int], Any]] = {
+_RULES: dict[str, Callable[[Rules, int, int], object]] = {
     "ActivityCutoff": lambda rules, netuid, block: rules.activity_blocks,
     "BlocksSinceLastStep": lambda rules, netuid, block: block - last_step(netuid, rules.tempo, block),
     "Burn": lambda rules, netuid, block: 0,
@@ -130,7 +131,7 @@ _RULES: dict[str, Callable[[Rules, int, int], Any]] = {
     "WeightsVersionKey": lambda rules, netuid, block: rules.weights_version,
 }
 
-_VECTORS: dict[str, Callable[[NeuronRow], Any]] = {
+_VECTORS: dict[str, Callable[[NeuronRow], object]] = {
     "Consensus": lambda neuron: neuron.consensus,
     "Dividends": lambda neuron: neuron.dividends,
     "Incentive": lambda neuron: neuron.incentive,
@@ -140,7 +141,7 @@ _VECTORS: dict[str, Callable[[NeuronRow], Any]] = {
 }
 
 
-def subnet_metagraph(chain: Chain, netuid: int, block: int) -> dict[str, Any] | None:
+def subnet_metagraph(chain: Chain, netuid: int, block: int) -> dict[str, object] | None:
     """`SubnetInfoRuntimeApi.get_metagraph`: the subnet as parallel columns, or None."""
     rules = rules_of(chain.store, netuid)
     if rules is None:
@@ -150,7 +151,7 @@ def subnet_metagraph(chain: Chain, netuid: int, block: int) -> dict[str, Any] | 
     stepped = last_step(netuid, rules.tempo, block)
     owner = neurons[0] if neurons else None
 
-    def column(name: str) -> list[Any]:
+    def column(name: str) -> list[object]:
         return [getattr(neuron, name) for neuron in neurons]
 
     return {
@@ -163,17 +164,18 @@ def subnet_metagraph(chain: Chain, netuid: int, block: int) -> dict[str, Any] | 
         "blocks_since_last_step": block - stepped,
         "owner_hotkey": owner.hotkey if owner else "",
         "owner_coldkey": owner.coldkey if owner else "",
-        "network_registered_at": int(chain.store.meta("start_block")),
+        "network_registered_at": chain.store.origin.start_block,
         "num_uids": len(neurons),
         "max_uids": rules.max_uids,
         "hotkeys": column("hotkey"),
         "coldkeys": column("coldkey"),
-        "active": [_active(neuron, rules, block) for neuron in neurons],
+        "active": [is_active(neuron, rules, block) for neuron in neurons],
         "validator_permit": column("permit"),
         "last_update": column("last_update"),
         "block_at_registration": column("registered"),
-        "rank": column("rank"),
-        "trust": column("trust"),
+        "rank": [],  # empty on the live chain, too, as are trust and pruning score
+        "trust": [],
+        "pruning_score": [],
         "consensus": column("consensus"),
         "incentives": column("incentive"),
         "dividends": column("dividends"),
@@ -183,7 +185,7 @@ def subnet_metagraph(chain: Chain, netuid: int, block: int) -> dict[str, Any] | 
     }
 
 
-def subnet_neurons(chain: Chain, netuid: int, block: int, *, lite: bool) -> list[dict[str, Any]]:
+def subnet_neurons(chain: Chain, netuid: int, block: int, *, lite: bool) -> list[dict[str, object]]:
     """`NeuronInfoRuntimeApi.get_neurons` (or `get_neurons_lite`): one record per uid."""
     rules = rules_of(chain.store, netuid) or Rules()
     weights = {} if lite else weights_at(chain.store, netuid, block)
@@ -194,22 +196,18 @@ def subnet_neurons(chain: Chain, netuid: int, block: int, *, lite: bool) -> list
             "uid": neuron.uid,
             "hotkey": neuron.hotkey,
             "coldkey": neuron.coldkey,
-            "active": _active(neuron, rules, block),
+            "active": is_active(neuron, rules, block),
             "validator_permit": neuron.permit,
             "last_update": neuron.last_update,
             "stake": [(neuron.coldkey, neuron.stake)],
-            "rank": neuron.rank,
-            "trust": neuron.trust,
+            "rank": 0,
+            "trust": 0,
             "consensus": neuron.consensus,
             "incentive": neuron.incentive,
             "dividends": neuron.dividends,
             "validator_trust": neuron.validator_trust,
             "emission": 0,
-            "pruning_score": neuron.incentive + neuron.dividends,
+            "pruning_score": 0,
         }
         records.append(record if lite else {**record, "weights": weights.get(neuron.uid, []), "bonds": []})
     return records
-
-
-def _active(neuron: NeuronRow, rules: Rules, block: int) -> bool:
-    return neuron.last_update + rules.activity_blocks >= block

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from fractions import Fraction
 
 from sn37.devnet import yuma
@@ -21,6 +21,7 @@ __all__ = [
     "Rules",
     "commitments_at",
     "consensus_step",
+    "is_active",
     "last_step",
     "neurons_at",
     "next_step",
@@ -40,24 +41,50 @@ U16 = 65_535
 class Rules:
     """The settings of one subnet; the defaults are those of the live subnet 37, but for commit-reveal.
 
-    Lengths are in blocks, stakes in TAO, limits of weights in u16 fractions. They are not versioned:
-    a change holds for historic reads too.
+    They are not versioned: a change holds for historic reads too.
     """
 
     tempo: int = 360
+    """Blocks between two consensus steps, less one."""
+
     max_uids: int = 256
+    """Places on the subnet."""
+
     immunity_blocks: int = 5_000
+    """So long after its registration a neuron is not pruned before others."""
+
     min_allowed_weights: int = 1
+    """The least number of weights in a row."""
+
     max_weight_limit: int = U16
+    """The largest share one weight may have, as a u16 fraction."""
+
     weights_rate_limit: int = 100
+    """Blocks between two rows of weights of one validator."""
+
     weights_version: int = 0
+    """The least version key that is taken."""
+
     min_stake: float = 0.0
+    """The least stake to set weights with, in TAO."""
+
     commitment_rate_limit: int = 100
+    """Blocks between two commitments of one hotkey."""
+
     commitment_bytes: int = 3_100
+    """What one hotkey may commit in an epoch of the subnet; each commitment counts as 100 bytes at least."""
+
     activity_blocks: int = 5_000
+    """A validator whose weights are older has no part in the consensus."""
+
     kappa: float = 0.5
+    """The share of the voting stake that must support a weight."""
+
     commit_reveal: bool = False
+    """Whether weights are sealed."""
+
     reveal_epochs: int = 1
+    """After how many epochs of the subnet sealed weights are opened."""
 
     def __post_init__(self) -> None:
         for name in ("tempo", "max_uids", "commitment_bytes", "activity_blocks", "reveal_epochs"):
@@ -71,35 +98,64 @@ class Rules:
 
 @dataclass(frozen=True)
 class NeuronRow:
-    """One uid as it is from `block` on. Stake in rao; scores as u16 fractions; last_update 0: never."""
+    """One uid as it is from `block` on. Scores are u16 fractions.
+
+    Rank, trust and pruning score are not kept: the live chain leaves them empty since spec 394.
+    """
 
     uid: int
+    """Its place on the subnet."""
+
     block: int
+    """From which block on this row holds."""
+
     hotkey: str
+    """Address of the key that signs for it."""
+
     coldkey: str
+    """Address of its owner."""
+
     stake: int
+    """In rao."""
+
     permit: bool
+    """Whether it may validate."""
+
     registered: int
+    """The block at which the hotkey got the uid."""
+
     last_update: int = 0
-    rank: int = 0
-    trust: int = 0
+    """The block of its newest weights; 0: never."""
+
     consensus: int = 0
+    """The weight that stake of at least kappa supports."""
+
     incentive: int = 0
+    """Its share as a miner."""
+
     validator_trust: int = 0
+    """What is left of its weights after clipping."""
+
     dividends: int = 0
+    """Its share as a validator."""
 
 
 @dataclass(frozen=True)
 class Commitment:
-    """A hotkey's commitment. fields: as the chain answers them, `[{"Raw5": "0x..."}]`."""
+    """A hotkey's newest commitment."""
 
     hotkey: str
+    """Who committed."""
+
     block: int
+    """When."""
+
     fields: list[dict[str, str]]
+    """What, as the chain answers it: `[{"Raw5": "0x..."}]`."""
 
 
 _COLUMNS = [field.name for field in fields(NeuronRow)]
-_SCORES = ("rank", "trust", "consensus", "incentive", "validator_trust", "dividends")
+_SCORES = ("consensus", "incentive", "validator_trust", "dividends")
 
 
 def rules_of(store: Store, netuid: int) -> Rules | None:
@@ -126,11 +182,7 @@ def uid_of(store: Store, netuid: int, hotkey: str, block: int) -> int | None:
 
 def write_neuron(store: Store, netuid: int, row: NeuronRow) -> None:
     """Let a uid be `row` from `row.block` on; only inside `writing`."""
-    values = [netuid, *(getattr(row, name) for name in _COLUMNS)]
-    store.connection.execute(
-        f"INSERT OR REPLACE INTO neurons (netuid, {', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(values))})",
-        values,
-    )
+    store.insert("neurons", netuid=netuid, **asdict(row))
 
 
 def commitments_at(store: Store, netuid: int, block: int) -> list[Commitment]:
@@ -157,9 +209,7 @@ def weights_at(store: Store, netuid: int, block: int) -> dict[int, list[tuple[in
 
 def write_weights(store: Store, netuid: int, uid: int, block: int, row: Sequence[tuple[int, int]]) -> None:
     """Let a validator's weights be `row` from `block` on; only inside `writing`."""
-    store.connection.execute(
-        "INSERT OR REPLACE INTO weights VALUES (?, ?, ?, ?)", (netuid, uid, block, json.dumps(list(row)))
-    )
+    store.insert("weights", netuid=netuid, uid=uid, block=block, row=json.dumps(list(row)))
 
 
 def last_step(netuid: int, tempo: int, block: int) -> int:
@@ -180,7 +230,7 @@ def consensus_step(store: Store, netuid: int, rules: Rules, block: int) -> None:
         yuma.Peer(
             stake=neuron.stake,
             permit=neuron.permit,
-            active=neuron.last_update + rules.activity_blocks >= block,
+            active=is_active(neuron, rules, block),
             registered=neuron.registered,
             last_update=neuron.last_update,
             weights=dict(weights.get(neuron.uid, [])),
@@ -191,7 +241,12 @@ def consensus_step(store: Store, netuid: int, rules: Rules, block: int) -> None:
     for neuron in neurons:
         scores = {name: round(getattr(outcome, name)[neuron.uid] * U16) for name in _SCORES}
         if any(getattr(neuron, name) != value for name, value in scores.items()):
-            write_neuron(store, netuid, NeuronRow(**{**asdict(neuron), **scores, "block": block}))
+            write_neuron(store, netuid, replace(neuron, block=block, **scores))
+
+
+def is_active(neuron: NeuronRow, rules: Rules, block: int) -> bool:
+    """Whether a neuron's weights are young enough to count at a block."""
+    return neuron.last_update + rules.activity_blocks >= block
 
 
 def pruning_order(neurons: Sequence[NeuronRow], block: int, immunity_blocks: int) -> list[NeuronRow]:

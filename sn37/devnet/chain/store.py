@@ -14,14 +14,18 @@ import os
 import sqlite3
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from sn37.errors import ChainFault, ConfigError
 
-__all__ = ["Store", "next_hash"]
+__all__ = ["Origin", "Store", "Value", "next_hash"]
+
+Value = int | float | str | bytes | None
+"""What a column holds."""
 
 _SCHEMA = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -30,7 +34,7 @@ CREATE TABLE subnets (netuid INTEGER PRIMARY KEY, name TEXT NOT NULL, rules TEXT
 CREATE TABLE neurons (
     netuid INTEGER, uid INTEGER, block INTEGER, hotkey TEXT NOT NULL, coldkey TEXT NOT NULL,
     stake INTEGER NOT NULL, permit INTEGER NOT NULL, registered INTEGER NOT NULL, last_update INTEGER NOT NULL,
-    rank INTEGER NOT NULL, trust INTEGER NOT NULL, consensus INTEGER NOT NULL, incentive INTEGER NOT NULL,
+    consensus INTEGER NOT NULL, incentive INTEGER NOT NULL,
     validator_trust INTEGER NOT NULL, dividends INTEGER NOT NULL, PRIMARY KEY (netuid, uid, block)
 ) WITHOUT ROWID;
 CREATE TABLE commitments (
@@ -61,6 +65,25 @@ def next_hash(seed: str, parent: str, number: int) -> str:
     return "0x" + hashlib.sha256(f"{seed}:{parent}:{number}".encode()).hexdigest()
 
 
+@dataclass(frozen=True)
+class Origin:
+    """What a chain begins with, and never changes."""
+
+    seed: str
+    """Decides every block's hash."""
+
+    start_block: int
+    """The number of its first block."""
+
+    started_at: float
+    """The time of its first block, in seconds since 1970."""
+
+    @property
+    def genesis(self) -> str:
+        """The hash of the block before the first: what tells this chain from others."""
+        return next_hash(self.seed, "genesis", self.start_block - 1)
+
+
 class Store:
     """One chain's file. Rows are plain; `sqlite3.Row` gives them by name."""
 
@@ -72,7 +95,7 @@ class Store:
         self._open: list[sqlite3.Connection] = []
         self._finalizer = weakref.finalize(self, _close_all, self._open)
         try:
-            whole = self.meta("genesis") is not None
+            whole = self.meta("origin") is not None
         except sqlite3.DatabaseError:
             whole = False
         if not whole:
@@ -80,26 +103,25 @@ class Store:
             raise ConfigError(f"{path} is no chain; expected the file of a chain made with Chain.create")
 
     @classmethod
-    def create(
-        cls, path: Path, meta: dict[str, Any], subnets: list[tuple[int, str, Any]], start_block: int, parent: str
-    ) -> Store:
+    def create(cls, path: Path, origin: Origin, subnets: Mapping[int, tuple[str, str]]) -> Store:
         """A new file holding one block; it appears whole or not at all. ConfigError when `path` exists.
 
-        subnets: netuid, name and rules of each.
+        subnets: netuid -> name and rules, as JSON.
         """
         if path.exists():
             raise ConfigError(f"{path} exists already; expected a new path for the chain's file")
+        path.parent.mkdir(parents=True, exist_ok=True)
         aside = path.with_name(f".{path.name}.{os.getpid()}.new")
         aside.unlink(missing_ok=True)
-        first = next_hash(str(meta["seed"]), parent, start_block)
+        first = next_hash(origin.seed, origin.genesis, origin.start_block)
+        blocks = [(origin.start_block - 1, origin.genesis), (origin.start_block, first)]
         try:
             with closing(sqlite3.connect(aside)) as database, database:
                 database.execute("PRAGMA journal_mode=WAL")  # the file remembers it
                 database.executescript(_SCHEMA)
-                database.executemany("INSERT INTO meta VALUES (?, ?)", [(k, json.dumps(v)) for k, v in meta.items()])
-                rows = [(netuid, name, json.dumps(rules)) for netuid, name, rules in subnets]
+                database.execute("INSERT INTO meta VALUES ('origin', ?)", (json.dumps(asdict(origin)),))
+                rows = [(netuid, name, rules) for netuid, (name, rules) in subnets.items()]
                 database.executemany("INSERT INTO subnets VALUES (?, ?, ?)", rows)
-                blocks = [(start_block - 1, parent), (start_block, first)]
                 database.executemany("INSERT INTO blocks VALUES (?, ?)", blocks)
             aside.replace(path)
         except sqlite3.OperationalError as error:
@@ -146,24 +168,34 @@ class Store:
         except sqlite3.OperationalError as error:
             raise ChainFault(f"the chain's file {self.path} cannot be written: {error}") from error
 
-    def rows(self, sql: str, *values: Any) -> list[sqlite3.Row]:
+    def rows(self, sql: str, *values: Value) -> list[sqlite3.Row]:
         """All rows of a query."""
         return self.connection.execute(sql, values).fetchall()
 
-    def one(self, sql: str, *values: Any) -> sqlite3.Row | None:
+    def one(self, sql: str, *values: Value) -> sqlite3.Row | None:
         """The first row of a query, or None."""
         row: sqlite3.Row | None = self.connection.execute(sql, values).fetchone()
         return row
 
-    def meta(self, name: str) -> Any:
-        """A setting of the chain, as JSON data; None when it was never set."""
-        row = self.one("SELECT value FROM meta WHERE name = ?", name)
-        return None if row is None else json.loads(row["value"])
+    def insert(self, table: str, **columns: Value) -> None:
+        """Add a row, or replace the one of the same key; only inside `writing`."""
+        names, marks = ", ".join(columns), ", ".join("?" * len(columns))
+        values = tuple(columns.values())
+        self.connection.execute(f"INSERT OR REPLACE INTO {table} ({names}) VALUES ({marks})", values)
 
-    def set_meta(self, **values: Any) -> None:
-        """Change settings; call it inside `writing` when it must hold together with other changes."""
-        pairs = [(name, json.dumps(value)) for name, value in values.items()]
-        self.connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", pairs)
+    def meta(self, name: str) -> str | None:
+        """A setting of the chain, or None when it was never set."""
+        row = self.one("SELECT value FROM meta WHERE name = ?", name)
+        return None if row is None else str(row["value"])
+
+    @cached_property
+    def origin(self) -> Origin:
+        """What the chain began with."""
+        return Origin(**json.loads(self.meta("origin") or ""))
+
+    def netuids(self) -> list[int]:
+        """The subnets of the chain, in order."""
+        return [row["netuid"] for row in self.rows("SELECT netuid FROM subnets ORDER BY netuid")]
 
     def head(self) -> int:
         """The number of the newest sealed block."""
@@ -180,13 +212,13 @@ class Store:
         row = self.one("SELECT number FROM blocks WHERE hash = ?", block_hash)
         return None if row is None else int(row["number"])
 
-    def seal(self, last: int, seed: str) -> None:
+    def seal(self, last: int) -> None:
         """Add the blocks after the head up to `last`; only inside `writing`."""
         head = self.head()
         parent = self.hash_of(head) or ""
         fresh = []
         for number in range(head + 1, last + 1):
-            parent = next_hash(seed, parent, number)
+            parent = next_hash(self.origin.seed, parent, number)
             fresh.append((number, parent))
         self.connection.executemany("INSERT INTO blocks VALUES (?, ?)", fresh)
 
