@@ -100,14 +100,16 @@ class Link:
         return ChainFault(f"{self.network}: {operation} failed: {reason}")
 
     def _attempt(self, operation: str, ask: Ask[T], timeout_s: float, again: Callable[[BaseException], bool]) -> T:
-        for attempt in range(1, self._attempts + 1):
+        attempt = 1
+        while True:
             session = self._running()
             try:
                 return session.call(ask, timeout_s)
             except (ChainFault, ConfigError):
                 raise
             except Exception as error:
-                self._drop(session)
+                if not self._drop(session):
+                    continue  # another thread's failure closed the connection under this call: no attempt of its own
                 if _is_pruned(error):
                     raise StatePruned(
                         f"{self.network}: {operation} failed: the node no longer keeps the state of that block; "
@@ -119,7 +121,7 @@ class Link:
                 if isinstance(error, TimeoutError):  # who waits so long is told why
                     _log.warning("%s: %s: %s; asking again", self.network, operation, _reason(error, timeout_s))
             self._sleep(self._backoff_s * 2 ** (attempt - 1))
-        raise AssertionError("unreachable")
+            attempt += 1
 
     def _running(self) -> _Session:
         with self._starting:
@@ -127,12 +129,17 @@ class Link:
                 self._session = _Session(self.network, self._opener)
             return self._session
 
-    def _drop(self, session: _Session) -> None:
-        """Forget a connection after a failure; the next attempt opens a new one, or finds another thread's."""
+    def _drop(self, session: _Session) -> bool:
+        """Forget a connection after a failure, and whether this thread is the first to do so.
+
+        The next attempt opens a new one, or finds another thread's.
+        """
         with self._starting:
-            if self._session is session:
+            first = self._session is session
+            if first:
                 self._session = None
         session.stop()
+        return first
 
 
 class _Session:
