@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from sn37.errors import ConfigError, EvaluatorFault, disk_faults
 
-__all__ = ["Kind", "read_json", "shipped", "write_bytes", "write_json", "write_text"]
+__all__ = ["Kind", "read_json", "shipped", "started_from", "write_bytes", "write_json", "write_text"]
 
 Kind = Literal["notebooks", "pipelines"]
 
@@ -34,6 +35,19 @@ def shipped(kind: Kind, name: str = ".") -> Path:
         return folder / name
     present = sorted(path.name for path in folder.glob("[!.]*")) if folder.is_dir() else []
     raise ConfigError(f"no file {name!r} among the {kind} of sn37; expected one of: {', '.join(present) or 'none'}")
+
+
+def started_from() -> Path:
+    """The folder that relative paths mean: where the program, or the notebook server, was started.
+
+    A notebook server starts a kernel in the folder of the notebook; the shell's PWD still names its own.
+    """
+    here, given = Path.cwd(), Path(os.environ.get("PWD", "."))
+    ipython = sys.modules.get("IPython")
+    in_kernel = ipython is not None and getattr(ipython.get_ipython(), "kernel", None) is not None
+    if in_kernel and given.is_absolute() and len(given.parts) > 1 and here.is_relative_to(given.resolve()):
+        return given
+    return here
 
 
 def write_text(path: Path, text: str) -> None:

@@ -95,6 +95,8 @@ def _execute(
     # A socket of the file system never clashes with another's port, but its path holds no more than 107 bytes.
     transport = "ipc" if len(os.fsencode(scratch)) <= _MAX_SOCKET_FOLDER_BYTES else "tcp"
     connection = {"transport": transport, "connection_file": str(scratch / "kernel.json")}
+    # Inherited by the kernel; after a change of folder it still names the old one.
+    os.environ["PWD"] = str(Path.cwd())
     try:
         papermill.execute_notebook(
             str(notebook),
@@ -106,7 +108,7 @@ def _execute(
             execution_timeout=time_limit_s,
             # A kernel that is stopped after an error must not write a second complaint to our standard error.
             extra_arguments=["--IPKernelApp.log_level=50"],
-            cwd=str(Path.cwd()),
+            cwd=os.environ["PWD"],
             config=Config({"KernelManager": connection}),
         )
     except PapermillExecutionError as error:

@@ -76,12 +76,21 @@ def read_pipeline(path: Path, overrides: Mapping[str, Any] | None = None) -> Pip
         name=file.name,
         notebook=_notebook(path, file.notebook),
         cadence=cadence,
-        parameters={**file.parameters, **(overrides or {})},
+        parameters=_overridden(file.parameters, overrides or {}),
         out=Path(file.out),
         refresh_blocks=file.refresh_blocks,
         time_limit_s=file.time_limit_s,
         poll_s=file.poll_s,
     )
+
+
+def _overridden(parameters: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters with others in their place; `more.wandb` names one entry of the dictionary `more`."""
+    given = dict(parameters)
+    for place, value in overrides.items():
+        name, _, key = place.partition(".")
+        given[name] = {**given.get(name, {}), key: value} if key else value
+    return given
 
 
 def _problem(error: Any, known: list[str]) -> str:

@@ -85,10 +85,9 @@ def pipeline(tmp_path, wallets):
         parameters = {
             "network": "ws://127.0.0.1:1",
             "wallet": "validator",
-            "wallet_path": str(wallets),
             "root": str(tmp_path / "validator"),
-            "wandb": "off",
             **changes,
+            "more": {"wallet_path": str(wallets), "wandb": "off", **changes.get("more", {})},
         }
         file = tmp_path / "p.yaml"
         file.write_text(
@@ -163,7 +162,7 @@ def test_a_wrong_competition_file_is_named(tmp_path, text, told):
         (["p.yaml", "-p", "colour=red"], "validator_epoch.ipynb has no parameter colour; its parameters are"),
         (["p.yaml", "-p", "netuid=NaN"], "parameter netuid is nan; expected a finite number"),
         (["p.yaml", "--forever", "-p", "colour=red"], "has no parameter colour"),
-        (["p.yaml", "--forever", "-p", "cadence=0"], "parameters: cadence is 0; it is 1 block or more"),
+        (["p.yaml", "--forever", "-p", "more.cadence=0"], "parameters: cadence is 0; it is 1 block or more"),
         (["p.yaml", "--forever", "-p", "network=mars"], "unknown network 'mars'; expected one of"),
     ],
 )

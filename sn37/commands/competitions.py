@@ -140,7 +140,8 @@ def _funded(file: Path, hub: str | None, tasks: list[str]) -> tuple[Mapping[str,
     from sn37.validator.plan import schedule_of
 
     parameters = {name: value for name, value in read_pipeline(file).parameters.items() if name != "result_file"}
-    settings = Settings.of(**{**parameters, "tasks": [*(parameters.get("tasks") or ()), *tasks]})
+    own = [*parameters.get("more", {}).pop("tasks", ()), *tasks]
+    settings = Settings.of(**parameters, tasks=own)
     with tempfile.TemporaryDirectory() as cache:
         client = Hub(hub or settings.hub, os.environ.get("HF_TOKEN"), cache=Path(cache))
         return settings.funding, schedule_of(settings, client), settings.network

@@ -22,7 +22,9 @@ def run(
     forever: Annotated[bool, typer.Option("--forever", help="Keep running at its cadence until interrupted.")] = False,
     parameter: Annotated[
         list[str] | None,
-        typer.Option("--parameter", "-p", metavar="NAME=VALUE", help="Set a parameter: JSON, or else plain text."),
+        typer.Option(
+            "--parameter", "-p", metavar="NAME=VALUE", help="Set a parameter or more.NAME: JSON, or else text."
+        ),
     ] = None,
 ) -> None:
     """Run a pipeline's notebook once, or forever at its cadence."""
@@ -42,7 +44,8 @@ def _blocks(parameters: Mapping[str, Any]) -> tuple[Callable[[], int], Callable[
     from sn37.validator import Settings
 
     known = ("network", "netuid", "genesis", "cadence")
-    settings = Settings.of(**{name: value for name, value in parameters.items() if name in known})
+    given = {**parameters, **parameters.get("more", {})}
+    settings = Settings.of(**{name: value for name, value in given.items() if name in known})
     clock, subnet = settings.clock, Subnet(settings.network, settings.netuid)
 
     def sync_block(block: int) -> int:
@@ -56,7 +59,7 @@ def _blocks(parameters: Mapping[str, Any]) -> tuple[Callable[[], int], Callable[
 
 def _split(text: str) -> tuple[str, Any]:
     name, sign, value = text.partition("=")
-    if not sign or not name.isidentifier():
+    if not sign or not all(part.isidentifier() for part in name.split(".")):
         raise ConfigError(f"-p {text!r}: expected NAME=VALUE")
     try:
         return name, json.loads(value)

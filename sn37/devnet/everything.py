@@ -96,12 +96,9 @@ class Everything(World):
         return {"WANDB_API_KEY": API_KEY}
 
     def parameters(self, validator: Validator) -> dict[str, Any]:
-        return {
-            **super().parameters(validator),
-            "funding": self.funding,
-            "schedule": str(self.schedule),
-            "runs_url": self.runs_url,
-        }
+        given = super().parameters(validator)
+        more = {**given["more"], "schedule": str(self.schedule), "runs_url": self.runs_url}
+        return {**given, "funding": self.funding, "more": more}
 
     def start_hub(self, port: int = 0) -> str:
         """Start hub and wandb unless they run; the hub's address."""

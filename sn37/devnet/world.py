@@ -216,14 +216,17 @@ class World:
         return {
             "network": self.network,
             "netuid": self.netuid,
-            "hub": self.endpoint,
             "wallet": validator.name,
             "hotkey": HOTKEY,
-            "wallet_path": str(self.wallets),
             "funding": {str(self.root / "competition.toml"): 1.0},
-            "control": str(self.root / "control"),
             "device": "cpu",
-            "wandb": "offline",
+            "more": {
+                "hub": self.endpoint,
+                "wallet_path": str(self.wallets),
+                "control": str(self.root / "control"),
+                # This world's models are its own: they are played with on machines without network namespaces too.
+                "worker_network": "isolation not required",
+            },
         }
 
     def write_pipeline(self, validator: Validator, home: Path) -> Path:

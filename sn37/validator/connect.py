@@ -16,14 +16,15 @@ __all__ = ["connect"]
 
 
 def connect(settings: Settings) -> tuple[Subnet, Hub]:
-    """The subnet, with the validator's wallet, and the hub. Raises ConfigError, ChainFault.
+    """The subnet, with the validator's wallet where it publishes, and the hub. Raises ConfigError, ChainFault.
 
     A hub token, needed for private or gated data only, is taken from the environment variable HF_TOKEN.
     """
     from sn37.chain import Subnet, open_wallet
     from sn37.hub import Hub
 
-    wallet = open_wallet(settings.wallet, settings.hotkey, str(Path(settings.wallet_path).expanduser()))
+    folder = Path(settings.wallet_path).expanduser()
+    wallet = open_wallet(settings.wallet, settings.hotkey, folder) if settings.publish else None
     subnet = Subnet(settings.network, settings.netuid, wallet=wallet)
     hub = Hub(settings.hub, os.environ.get("HF_TOKEN"), cache=settings.root / "cache" / "models")
     return subnet, hub

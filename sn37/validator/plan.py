@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from sn37.clock import seed_of
 from sn37.competition import Competition
 from sn37.errors import ChainFault, ConfigError
-from sn37.files import write_bytes
+from sn37.files import started_from, write_bytes
 from sn37.records.epochs import Epoch, Records
 from sn37.records.recall import Pick, competition_of, picks_of
 from sn37.schedule import Schedule, Share
@@ -138,7 +138,7 @@ def schedule_of(settings: Settings, hub: Hub, keep: Path | None = None) -> Sched
 
     load_tasks(settings.tasks)
     own = None if settings.schedule is None else read_schedule(settings.schedule)
-    return funded_schedule(settings.funding, Path.cwd(), read_file, own)
+    return funded_schedule(settings.funding, started_from(), read_file, own)
 
 
 def plan(settings: Settings, subnet: Subnet, hub: Hub) -> Plan:
@@ -242,7 +242,8 @@ def _choose(settings: Settings, shares: tuple[Share, ...], sync_block: int) -> C
 
 
 def _weighted_by_others(settings: Settings, subnet: Subnet, sync_block: int) -> frozenset[str]:
-    large = subnet.trusted(settings.netuid, settings.figures.large_stake, sync_block) - {subnet.hotkey}
+    own = {subnet.hotkey} if settings.publish else set()
+    large = subnet.trusted(settings.netuid, settings.figures.large_stake, sync_block) - own
     weights = subnet.validator_weights(sync_block)
     return frozenset(
         hotkey

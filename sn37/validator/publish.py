@@ -40,12 +40,17 @@ class Publication:
 
 
 def publish(plan: Plan, decision: Decision, subnet: Subnet) -> Publication:
-    """Set the weights when they changed or an hour has passed, and mirror the epoch once.
+    """Set the weights when they changed or an hour has passed, and mirror the epoch once; nothing where the settings
+    say not to publish.
 
     The weights are those over the hotkeys that are registered now: one that left meanwhile gets nothing, nor does
     who took over its uid. Raises ChainFault when the chain cannot be reached; a rate limit is no fault, wandb never is.
     """
     epoch = decision.epoch
+    if not plan.settings.publish:
+        unpublished = "not published: publish is off"
+        uids = {neuron.hotkey: neuron.uid for neuron in subnet.metagraph().neurons}
+        return Publication(weights_at(plan, uids), uids, unpublished, unpublished)
     with kept_fault(epoch, "publish"):
         before = epoch.read("published.json") or {}
         now = subnet.metagraph()

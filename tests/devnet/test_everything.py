@@ -43,8 +43,8 @@ def homes(tmp_path_factory):
 
 def planned(world, root, competition, who=0):
     """A validator's plan of the competition's epoch, and its clients."""
-    parameters = {**world.parameters(world.validators[who]), "root": str(root), "wandb": "off"}
-    settings = validator.Settings.of(**parameters, competition=competition)
+    parameters = {**world.parameters(world.validators[who]), "root": str(root), "competition": competition}
+    settings = validator.Settings.of(**parameters, wandb="off")
     subnet, hub = validator.connect(settings)
     return validator.plan(settings, subnet, hub), subnet, hub
 

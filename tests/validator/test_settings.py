@@ -1,5 +1,6 @@
 """A validator's settings: every wrong parameter is named, with what it got and what was expected."""
 
+import ast
 from pathlib import Path
 
 import nbformat
@@ -8,7 +9,7 @@ import pytest
 from sn37.clock import Clock
 from sn37.errors import ConfigError
 from sn37.files import shipped
-from sn37.validator.settings import Settings
+from sn37.validator.settings import PARAMETERS, Settings
 
 
 def test_plain_values_become_settings():
@@ -56,10 +57,50 @@ def test_a_wrong_parameter_is_named(wrong, told):
     assert told in str(caught.value)
 
 
-def test_the_notebooks_defaults_are_the_settings_own():
+def cell_values() -> dict[str, object]:
+    """What the parameters cell of the epoch's notebook sets."""
     book = nbformat.read(shipped("notebooks", "validator_epoch.ipynb"), 4)
     (cell,) = [cell for cell in book.cells if "parameters" in cell.metadata.get("tags", ())]
-    parameters: dict[str, object] = {}
-    exec(cell.source, parameters)
-    given = {name: value for name, value in parameters.items() if name not in ("result_file", "__builtins__")}
-    assert Settings.of(**given) == Settings.of()
+    values: dict[str, object] = {}
+    exec(cell.source, values)
+    return values
+
+
+def test_the_notebooks_defaults_are_the_settings_own():
+    assert Settings.of_notebook(cell_values()) == Settings.of()
+
+
+def test_the_notebook_names_a_parameter_once():
+    book = nbformat.read(shipped("notebooks", "validator_epoch.ipynb"), 4)
+    code = "\n".join(cell.source for cell in book.cells if cell.cell_type == "code")
+    names = [node.id for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Name)]
+    assert [name for name in (*PARAMETERS, "more") if names.count(name) != 1] == []
+    assert set(cell_values()) - {"__builtins__", "result_file", "more"} == set(PARAMETERS)
+
+
+def test_a_parameter_that_the_cell_no_longer_sets_is_missed():
+    values = cell_values()
+    del values["device"]
+    with pytest.raises(ConfigError, match="the parameters cell does not set device"):
+        Settings.of_notebook({**values, "devise": "cpu"})
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ({"wandbb": "off"}, "unknown field wandbb; did you mean wandb?"),
+        ({"device": "cpu"}, "device is set beside `more` and in it; set it once"),
+        ({"figures": {"alpha": 1}}, "alpha is 1.0; expected a share in [0, 1)"),
+        ({"worker_network": "open"}, "worker_network is 'open'; expected one of isolated, isolation not required"),
+        ([1], "parameter more is [1]; expected a dictionary"),
+    ],
+)
+def test_what_stands_in_more_is_checked_as_strictly(more, told):
+    with pytest.raises(ConfigError) as caught:
+        Settings.of_notebook({**cell_values(), "more": more})
+    assert told in str(caught.value)
+
+
+def test_more_holds_what_has_no_line_of_its_own():
+    found = Settings.of_notebook({**cell_values(), "more": {"hub": "http://hub", "genesis": 5, "tasks": ["own.py"]}})
+    assert found == Settings.of(hub="http://hub", genesis=5, tasks=["own.py"])

@@ -1,0 +1,58 @@
+"""The validator's notebook: its paths, and what it does for a person who only looks."""
+
+import os
+
+import pytest
+from jupyter_client.manager import start_new_kernel
+
+from sn37.files import shipped
+from sn37.notebook import run_notebook
+from sn37.validator.settings import PARAMETERS
+
+BOOK = shipped("notebooks", "validator_epoch.ipynb")
+ROOT = "from sn37 import validator; print(validator.Settings.of(root='records').root)"
+
+
+def printed(code: str, **options: object) -> str:
+    """What a kernel prints that is started as a notebook server starts one."""
+    manager, client = start_new_kernel(kernel_name="python3", **options)
+    said: list[str] = []
+    try:
+        hook = lambda message: said.append(message["content"].get("text", ""))  # noqa: E731
+        client.execute_interactive(code, timeout=60, output_hook=hook)
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
+    return "".join(said).strip()
+
+
+@pytest.mark.parametrize("below", ["notebooks", "notebooks/mine", "."])
+def test_a_relative_path_means_the_folder_the_server_was_started_from(tmp_path, below):
+    folder = tmp_path / below
+    folder.mkdir(parents=True, exist_ok=True)
+    assert printed(ROOT, cwd=str(folder), env={**os.environ, "PWD": str(tmp_path)}) == str(tmp_path / "records")
+
+
+def test_a_relative_path_never_means_a_folder_elsewhere(tmp_path):
+    for stale in ("/", str(tmp_path / "other"), ""):
+        found = printed(ROOT, cwd=str(tmp_path), env={**os.environ, "PWD": stale})
+        assert found == str(tmp_path / "records")
+
+
+def test_without_a_wallet_an_old_epoch_can_be_looked_at_and_nothing_is_published(module_small, tmp_path, monkeypatch):
+    small = module_small
+    small.submit("early", 0.5)
+    wanted = small.next_epoch()
+    small.next_epoch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PWD", "/elsewhere")
+    given = {**small.parameters(tmp_path), "root": "records", "publish": False, "sync_block": wanted}
+    del given["wallet"], given["hotkey"], given["wallet_path"]
+    parameters = {name: value for name, value in given.items() if name in PARAMETERS}
+    more = {name: value for name, value in given.items() if name not in PARAMETERS}
+    before = small.chain.head()
+    run = run_notebook(BOOK, {**parameters, "more": more}, tmp_path / "out", "looked")
+    assert run.result["sync_block"] == wanted and run.result["winner"] == small.hotkey("early")
+    assert run.result["chain"] == run.result["mirror"] == "not published: publish is off"
+    assert run.result["record"].startswith(str(tmp_path / "records"))
+    assert small.chain.head() - before == 0, "no extrinsic, no block"
