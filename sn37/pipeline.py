@@ -5,8 +5,6 @@ Knows nothing of epochs: when a notebook is due is told by blocks, how it ended 
 
 from __future__ import annotations
 
-import fcntl
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -14,8 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from filelock import FileLock, Timeout
+
 from sn37.errors import ConfigError, Sn37Error, disk_fault
-from sn37.files import shipped
+from sn37.files import shipped, write_bytes
 from sn37.notebook import Run, check_parameters, run_notebook
 
 __all__ = ["Pipeline", "Run", "check_parameters", "read_pipeline", "run_forever", "run_notebook", "run_once"]
@@ -25,21 +25,23 @@ _LONGEST_PAUSE_S = 600.0
 
 @dataclass(frozen=True)
 class Pipeline:
-    """One notebook and its cadence.
-
-    name: names its outputs; notebook: a file; cadence: `sync`, at each new sync block, or a number of
-    blocks; refresh_blocks: blocks after which it is run again within one sync block, None for never;
-    parameters: for the notebook's parameters cell; time_limit_s: of one run; out: where executed notebooks go.
-    """
+    """One notebook and its cadence."""
 
     name: str
+    """Names its outputs."""
     notebook: Path
     cadence: Literal["sync"] | int
+    """`sync`, at each new sync block, or a number of blocks."""
     parameters: Mapping[str, Any]
+    """Values for the notebook's parameters cell."""
     out: Path
+    """The folder of executed notebooks."""
     refresh_blocks: int | None = None
+    """Blocks after which it is run again within one sync block; None for never."""
     time_limit_s: int = 12 * 3600
+    """The time limit of one run."""
     poll_s: float = 12.0
+    """The pause between two looks at the chain."""
 
 
 def read_pipeline(path: Path, overrides: Mapping[str, Any] | None = None) -> Pipeline:
@@ -130,34 +132,29 @@ def run_once(pipeline: Pipeline, name: str | None = None) -> Run:
         record = Path(run.result["record"]) if "record" in run.result else None
         if record is None or (record / "report.html").exists():
             return run
-        places = {run.notebook: record / "epoch.ipynb", run.report: record / "report.html"}
-        try:
-            for source, place in places.items():
-                aside = place.with_name(f".{place.name}.{os.getpid()}")
-                aside.write_bytes(source.read_bytes())
-                aside.replace(place)
-                source.unlink()
-        except OSError as error:
-            raise disk_fault(error, record) from error
+        for source, place in ((run.notebook, record / "epoch.ipynb"), (run.report, record / "report.html")):
+            write_bytes(place, source.read_bytes())
+            source.unlink()
     return Run(record / "epoch.ipynb", record / "report.html", run.result, run.seconds)
 
 
 @contextmanager
 def _alone(folder: Path, name: str) -> Iterator[None]:
     """Two runs of one pipeline would write over each other; the lock goes with the process that holds it."""
+    lock = FileLock(folder / f".{name}.lock", blocking=False)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        held = (folder / f".{name}.lock").open("w")
+        lock.acquire()
+    except Timeout:
+        raise ConfigError(
+            f"another run of the pipeline {name} is under way in {folder}; wait for it, or choose another out"
+        ) from None
     except OSError as error:
         raise disk_fault(error, folder) from error
-    with held:
-        try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise ConfigError(
-                f"another run of the pipeline {name} is under way in {folder}; wait for it, or choose another out"
-            ) from None
+    try:
         yield
+    finally:
+        lock.release()
 
 
 def run_forever(
@@ -171,26 +168,29 @@ def run_forever(
 ) -> None:
     """Run the pipeline at its cadence until interrupted, or `turns` times around the loop.
 
-    head: the chain's newest block; sync_block: the sync block of a block. A fault is told and tried
+    head: the chain's newest block; sync_block: the sync block of a block; tell: where it says what it did. A run
+    whose result names a block `weights_possible_from` is repeated from that block on. A fault is reported and tried
     again with a growing pause. A ConfigError ends the loop while nothing has succeeded in it: nobody but the user
-    can mend that. Once something has, it is told as well: a validator that works never stops by itself.
+    can mend that. Once something has, it is reported as well: a validator that works never stops by itself.
     """
     check_parameters(pipeline.notebook, pipeline.parameters)
     done: int | None = None
-    ran_at = 0
-    failures = 0
+    ran_at = failures = 0
+    again_at: int | None = None
     while turns is None or turns > 0:
         turns = None if turns is None else turns - 1
         try:
             block = head()
             due = sync_block(block) if pipeline.cadence == "sync" else block // pipeline.cadence * pipeline.cadence
             refresh = pipeline.refresh_blocks is not None and block - ran_at >= pipeline.refresh_blocks
-            if due != done or refresh:
+            postponed = again_at is not None and block >= again_at
+            if due != done or refresh or postponed:
                 run = run_once(pipeline, f"{pipeline.name}-{due}")
                 tell(
                     f"{pipeline.name} at {due}: {run.result.get('summary', 'done')} ({run.seconds:.0f} s) {run.report}"
                 )
                 done, ran_at = due, block
+                again_at = _postponed_to(run.result, block)
             failures = 0
         except Sn37Error as error:
             if isinstance(error, ConfigError) and done is None:
@@ -200,3 +200,9 @@ def run_forever(
             tell(f"{pipeline.name}: {kind}: {error}; tried again")
         # The exponent is bounded too: a float knows no power of 2 above 1024.
         sleep(min(pipeline.poll_s * 2 ** min(failures, 20), _LONGEST_PAUSE_S))
+
+
+def _postponed_to(result: Mapping[str, Any], block: int) -> int | None:
+    """The block from which on the chain takes the weights that it has just refused as too soon."""
+    wanted = result.get("weights_possible_from")
+    return wanted if isinstance(wanted, int) and wanted > block else None

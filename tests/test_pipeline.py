@@ -175,6 +175,27 @@ def test_refresh_runs_again_within_one_sync_block(tmp_path):
     assert len(told) == 2
 
 
+def test_weights_that_came_too_soon_are_set_at_the_block_that_takes_them_and_only_once(tmp_path):
+    cell = (
+        "import json, pathlib\n"
+        f"seen = pathlib.Path({str(tmp_path / 'seen')!r})\n"
+        "first = not seen.exists()\nseen.touch()\n"
+        "pathlib.Path(result_file).write_text(json.dumps({'weights_possible_from': 5 if first else 4}))"
+    )
+    notebook(tmp_path / "book.ipynb", cell)
+    blocks = iter([1, 4, 5, 6, 7])
+    told: list[str] = []
+    at: list[int] = []
+
+    def head():
+        at.append(next(blocks))
+        return at[-1]
+
+    chosen = read_pipeline(pipeline(tmp_path, "refresh_blocks: 300"))
+    run_forever(chosen, head, lambda b: 0 * b, lambda text: told.append(f"{at[-1]}"), sleep=lambda _: None, turns=5)
+    assert told == ["1", "5"]
+
+
 def test_a_long_outage_never_ends_the_loop_and_pauses_stay_bounded(tmp_path):
     notebook(tmp_path / "book.ipynb", RESULT)
     slept: list[float] = []
