@@ -1,1 +1,4 @@
-"""Batches, losses, generation, isolated workers, executors. Knows nothing of samples or scores."""
+"""Computation only: models from folders, losses and greedy continuations of token rows, in batches and one by one.
+
+Knows nothing of samples, methods, scores or competitions.
+"""

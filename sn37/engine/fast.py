@@ -8,7 +8,7 @@ machine could keep to it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sn37.engine.generation import generate
 from sn37.engine.interface import GenerateRow, LossRow, Progress
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["FastEngine"]
 
 _NOISE_ROWS = 16
-"""From how many of the shortest rows the noise is measured."""
+"""On how many of the shortest rows the noise is measured."""
 
 
 class FastEngine:
@@ -32,28 +32,29 @@ class FastEngine:
         self.sequence_length = sequence_length
         self.batch_tokens = batch_tokens
         self.budget = Budget(batch_tokens)
-        self._some: Sequence[LossRow] = ()
+        self._shortest: Sequence[LossRow] = ()
 
-    def plan(self) -> dict[str, Any]:
+    def plan(self) -> dict[str, int | float]:
         """How the batches were made: {"batch_tokens", "halvings"}, and where memory forced halvings {"noise"} as well.
 
         noise: the largest change of a row's mean loss, in nats, that another shape of its batch was seen to make.
         """
-        told: dict[str, Any] = {"batch_tokens": self.batch_tokens, "halvings": self.budget.halvings}
-        if self.budget.halvings and self._some:
+        plan: dict[str, int | float] = {"batch_tokens": self.batch_tokens, "halvings": self.budget.halvings}
+        if self.budget.halvings and self._shortest:
             alone, together = (
-                losses(self.model, self._some, sequence_length=self.sequence_length, budget=Budget(tokens))
+                losses(self.model, self._shortest, sequence_length=self.sequence_length, budget=Budget(tokens))
                 for tokens in (1, self.budget.tokens)
             )
-            told["noise"] = max(
+            plan["noise"] = max(
                 abs(a - b) / (len(row.tokens) - row.start)
-                for a, b, row in zip(alone, together, self._some, strict=True)
+                for a, b, row in zip(alone, together, self._shortest, strict=True)
             )
-        return told
+        return plan
 
     def losses(self, rows: Sequence[LossRow], progress: Progress | None = None) -> list[float]:
         """For each row the sum of cross-entropies of its targets, in nats."""
-        self._some = sorted(rows, key=lambda row: (len(row.tokens), row.tokens))[:_NOISE_ROWS] or self._some
+        shortest = sorted(rows, key=lambda row: (len(row.tokens), row.tokens))[:_NOISE_ROWS]
+        self._shortest = shortest or self._shortest
         return losses(self.model, rows, sequence_length=self.sequence_length, budget=self.budget, progress=progress)
 
     def generate(self, rows: Sequence[GenerateRow], progress: Progress | None = None) -> list[list[int]]:

@@ -1,7 +1,7 @@
 """Greedy continuations of many rows at once, equal to one row at a time without a cache.
 
-Rows run side by side over one cache of keys and values: a row leaves as soon as it has ended, and the next
-takes its place. What a row says depends on the row alone, not on its neighbours, their order or the budget. That
+Rows run side by side over one KV cache: a row leaves as soon as it has ended, and the next takes its place. What a
+row says depends on the row alone, not on its neighbors, their order or the budget. That
 holds to the token in float32; in bfloat16 the shape of a batch moves the last digits of its logits. So the plan is
 canonical: which rows run together follows from the rows, the budget and the replies, never from time or the
 free memory, and machines of one kind reply alike. Where memory runs out, `Budget` says that the plan was left.
@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from sn37.engine.beginnings import beginnings
-from sn37.engine.decoding import Decoder, Uncached
+from sn37.engine.decoding import Decoder, LastLogits
 from sn37.engine.interface import GenerateRow, Progress
-from sn37.engine.memory import Budget, ran_out
-from sn37.engine.rotary import forget_length, steady_length
+from sn37.engine.memory import Budget, is_out_of_memory
+from sn37.engine.prefixes import shared_prefixes
+from sn37.engine.rope import reset_rope, rope_length_limit
 from sn37.engine.row_batch import Reply, RowBatch
 
 if TYPE_CHECKING:
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 __all__ = ["generate"]
 
-_BEGINNINGS_SHARE = 0.25
-"""The most beginnings that are kept for later rows, as a share of the budget."""
+_PREFIX_SHARE = 0.25
+"""The most tokens of shared prefixes, as a share of the budget."""
 
 
 def generate(
@@ -65,22 +65,21 @@ def _silent(rows: int, tokens: int) -> None:
 
 
 def _run_all(model: PreTrainedModel, replies: list[Reply], budget: Budget, progress: Progress) -> None:
-    limit = steady_length(model)
+    limit = rope_length_limit(model)
     if limit is not None:
-        forget_length(model)
-        for reply in [reply for reply in replies if reply.most > limit]:
-            reply.new.extend(Uncached(model, reply.most).generate([reply.row], progress)[0])
-        replies = [reply for reply in replies if reply.most <= limit]
-        forget_length(model)
-    # The longest first: what is left at the end is short, and neighbours are of a length.
-    replies = sorted(replies, key=lambda reply: (-reply.most, reply.row.tokens))
+        reset_rope(model)
+        for reply in [reply for reply in replies if reply.max_length > limit]:
+            reply.new.extend(LastLogits(model, reply.max_length).generate([reply.row], progress)[0])
+        replies = [reply for reply in replies if reply.max_length <= limit]
+        reset_rope(model)
+    # The longest first: what is left at the end is short, and neighbors are of a length.
+    replies = sorted(replies, key=lambda reply: (-reply.max_length, reply.row.tokens))
     while replies:
         try:
-            with Decoder(model) as decoder:
-                _run(decoder, replies, budget.tokens, progress)
+            _run(Decoder(model), replies, budget.tokens, progress)
         except Exception as error:
-            left = [reply.most for reply in replies if not reply.ended]
-            if not ran_out(error) or budget.tokens <= max(left, default=0):
+            left = [reply.max_length for reply in replies if not reply.ended]
+            if not is_out_of_memory(error) or budget.tokens <= max(left, default=0):
                 raise
         else:
             return
@@ -92,17 +91,17 @@ def _run_all(model: PreTrainedModel, replies: list[Reply], budget: Budget, progr
 def _run(decoder: Decoder, replies: Sequence[Reply], budget_tokens: int, progress: Progress) -> None:
     """All replies to their end."""
     prompts = [reply.tokens for reply in replies]
-    batch = RowBatch(decoder, budget_tokens, beginnings(prompts, int(budget_tokens * _BEGINNINGS_SHARE)))
+    batch = RowBatch(decoder, budget_tokens, shared_prefixes(prompts, int(budget_tokens * _PREFIX_SHARE)))
     waiting = list(replies)
     try:
         while waiting or batch.replies:
-            entering = batch.room(waiting)
-            if entering:
-                batch.enter(waiting[:entering])
-                del waiting[:entering]
+            count = batch.admit(waiting)
+            if count:
+                batch.prefill(waiting[:count])
+                del waiting[:count]
             else:
-                batch.step()
-            _report(batch.leave(), progress)
+                batch.decode()
+            _report(batch.remove_ended(), progress)
     except BaseException:
         _report([reply for reply in batch.replies if reply.ended], progress)
         raise

@@ -1,4 +1,4 @@
-"""From hidden states to cross-entropies without ever holding all logits.
+"""The body of a model gives hidden states, its head logits: from one to cross-entropies without holding all the other.
 
 Protocol, section 6: the loss of a token is the log-sum-exp of its logits less the target's logit, both from the same
 float32 logits, the row's maximum subtracted before anything is summed; never below 0. The logits are made here in
@@ -19,13 +19,25 @@ from typing import TYPE_CHECKING, cast
 
 import torch
 
+from sn37.engine.architectures import architecture_of
+
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["Head"]
+__all__ = ["Head", "hidden_states", "output_layer"]
 
 Part = tuple[slice, torch.Tensor]
 """A chunk of the vocabulary, and (3, N) for what is kept of it: maximum, log-sum-exp above it, target's logit."""
+
+
+def hidden_states(model: PreTrainedModel, ids: torch.Tensor, **arguments: object) -> torch.Tensor:
+    """What the body of `model` makes of the tokens `ids` (B, T): (B, T, H), which its head takes as they are."""
+    return cast("torch.Tensor", model.base_model(input_ids=ids, **arguments).last_hidden_state)
+
+
+def output_layer(model: PreTrainedModel) -> torch.nn.Linear:
+    """The head of `model`: hidden states (..., H) -> logits (..., V), not yet capped."""
+    return cast("torch.nn.Linear", model.get_output_embeddings())  # type: ignore[no-untyped-call]
 
 
 class Head:
@@ -38,10 +50,10 @@ class Head:
     def __init__(
         self, model: PreTrainedModel, vocabulary_chunk: int | None = None, position_chunk: int | None = None
     ) -> None:
-        head = cast(torch.nn.Linear, model.get_output_embeddings())  # type: ignore[no-untyped-call]
+        head = output_layer(model)
         self.weight: torch.Tensor = head.weight  # (V, H)
         self.bias: torch.Tensor | None = head.bias  # (V,)
-        self.cap: float | None = getattr(model.config, "final_logit_softcapping", None)
+        self.cap = architecture_of(model).logit_cap(model.config)
         self.vocabulary_chunk = vocabulary_chunk
         self.position_chunk = position_chunk or (4_096 if self.weight.is_cuda else 512)
 

@@ -1,4 +1,4 @@
-"""What a method asks of an engine: losses of given tokens, and greedy continuations.
+"""What a method needs of an engine: losses of given tokens, and greedy continuations.
 
 Rows are plain token ids, so an engine knows nothing of samples, templates or methods. The result of
 a row never depends on the other rows, their order or their number.
@@ -15,33 +15,41 @@ __all__ = ["Engine", "GenerateRow", "LossRow", "Progress"]
 
 @dataclass(frozen=True)
 class LossRow:
-    """tokens: the whole sequence; start: index of the first target, 1 <= start < len(tokens).
+    """A row whose last tokens are targets: token i is one when i >= start; it is predicted from all before it.
 
-    Token i is a target when i >= start; it is predicted from all tokens before it.
+    >>> LossRow(tokens=(5, 9, 2, 7), start=2).targets
+    (2, 7)
     """
 
     tokens: tuple[int, ...]
+    """The whole sequence."""
     start: int = 1
+    """The index of the first target, 1 <= start < len(tokens)."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.start < len(self.tokens):
             raise ValueError(f"start is {self.start}; expected 1 or more and below the {len(self.tokens)} tokens")
 
+    @property
+    def targets(self) -> tuple[int, ...]:
+        """The tokens whose cross-entropies are summed."""
+        return self.tokens[self.start :]
+
 
 @dataclass(frozen=True)
 class GenerateRow:
-    """One greedy continuation.
-
-    tokens: the prompt; max_new_tokens: at most so many are appended; repetition_penalty: 1 for
-    none, applied to the row's own tokens (prompt and reply) only; stop: called with the new tokens
-    so far after each one, True ends the row early; eos: ids that end a row (kept out of the result).
-    """
+    """One greedy continuation."""
 
     tokens: tuple[int, ...]
+    """The prompt."""
     max_new_tokens: int
+    """At most so many tokens are appended."""
     repetition_penalty: float = 1.0
+    """1 for none; applied to the row's own tokens only, prompt and reply."""
     eos: frozenset[int] = frozenset()
+    """Token ids that end a row; they are kept out of the reply."""
     stop: Callable[[Sequence[int]], bool] | None = None
+    """Called with the new tokens so far after each one; True ends the row early."""
 
 
 Progress = Callable[[int, int], None]
@@ -49,7 +57,7 @@ Progress = Callable[[int, int], None]
 
 
 class Engine(Protocol):
-    """A loaded model that can be asked."""
+    """A loaded model that computes losses and continuations."""
 
     @property
     def sequence_length(self) -> int:

@@ -1,23 +1,24 @@
 """Cross-entropies of many rows at once, equal to one row at a time with all its logits.
 
 The body of the model runs once over length-sorted batches (`sn37.engine.packing`); the head only where a target
-is, in pieces (`sn37.engine.head`). The result of a row does not depend on its neighbours, their order or the
+is, in chunks (`sn37.engine.head`). The result of a row does not depend on its neighbors, their order or the
 budget: to 1e-5 in float32; in bfloat16 the shape of a batch moves the last digits, and so the plan is canonical.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
-from sn37.engine.head import Head
+from sn37.engine.architectures import architecture_of
+from sn37.engine.head import Head, hidden_states
 from sn37.engine.interface import LossRow, Progress
-from sn37.engine.masks import Shared, can_share
-from sn37.engine.memory import Budget, ran_out
+from sn37.engine.masks import packed_inputs
+from sn37.engine.memory import Budget, is_out_of_memory
 from sn37.engine.packing import Pack, batches, packs
-from sn37.engine.rotary import forget_length, steady_length
+from sn37.engine.rope import reset_rope, rope_length_limit
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -48,10 +49,10 @@ def losses(
             raise ValueError(f"a row has {len(row.tokens)} tokens; expected at most {sequence_length}")
     results = [0.0] * len(rows)
     left = set(range(len(rows)))
-    head, steady = Head(model), steady_length(model) or sequence_length
+    head, limit = Head(model), rope_length_limit(model) or sequence_length
     while left:
         order = sorted(left)
-        planned = _plan(model, [rows[i] for i in order], max(1, budget.tokens // _TOKENS_PER_TOKEN), steady)
+        planned = _plan(model, [rows[i] for i in order], max(1, budget.tokens // _TOKENS_PER_TOKEN), limit)
         for batch in planned:
             found = _attempt(model, head, batch, budget)
             if found is None:
@@ -65,14 +66,16 @@ def losses(
     return results
 
 
-def _plan(model: PreTrainedModel, rows: Sequence[LossRow], max_tokens: int, steady: int) -> list[list[Pack]]:
-    """Batches in their order. steady: a row longer than this turns everybody's positions, and so goes alone."""
+def _plan(model: PreTrainedModel, rows: Sequence[LossRow], max_tokens: int, limit: int) -> list[list[Pack]]:
+    """Batches in their order. limit: a row longer than this turns everybody's positions, and so goes alone."""
     alone = [Pack((i,), row.tokens[: row.start], (row.tokens[row.start :],)) for i, row in enumerate(rows)]
-    alone = [pack for pack in alone if pack.length > steady]
-    known = [i for i, row in enumerate(rows) if len(row.tokens) <= steady]
-    together = packs([rows[i] for i in known], max_tokens, share=can_share(model))
-    renamed = [Pack(tuple(known[i] for i in pack.rows), pack.beginning, pack.ends) for pack in together]
-    return [*([pack] for pack in alone), *batches(renamed, max_tokens)]
+    alone = [pack for pack in alone if pack.length > limit]
+    places = [i for i, row in enumerate(rows) if len(row.tokens) <= limit]
+    # A bias by distance is made of a mask that cannot say whose a token is: then no prefix is shared.
+    share = not architecture_of(model).uses_alibi(model.config)
+    together = packs([rows[i] for i in places], max_tokens, share=share)
+    placed = [Pack(tuple(places[i] for i in pack.rows), pack.prefix, pack.suffixes) for pack in together]
+    return [*([pack] for pack in alone), *batches(placed, max_tokens)]
 
 
 def _attempt(model: PreTrainedModel, head: Head, batch: Sequence[Pack], budget: Budget) -> list[float] | None:
@@ -82,7 +85,7 @@ def _attempt(model: PreTrainedModel, head: Head, batch: Sequence[Pack], budget: 
             return _batch_losses(model, head, batch)
     except Exception as error:
         alone = len(batch) == 1 and not batch[0].shared
-        if not ran_out(error) or alone:
+        if not is_out_of_memory(error) or alone:
             raise
     # Outside the handler, whose traceback keeps everything alive that the batch held.
     budget.halve(below=_TOKENS_PER_TOKEN * len(batch) * batch[0].length)
@@ -91,25 +94,21 @@ def _attempt(model: PreTrainedModel, head: Head, batch: Sequence[Pack], budget: 
 
 def _batch_losses(model: PreTrainedModel, head: Head, batch: Sequence[Pack]) -> list[float]:
     """One loss per row, in the order of the packs and of their rows."""
-    forget_length(model)
+    reset_rope(model)
     width, device = batch[0].length, model.device
-    ids = torch.tensor([pack.tokens + (0,) * (width - pack.length) for pack in batch], device=device)
+    ids = torch.tensor([pack.tokens + (0,) * (width - pack.length) for pack in batch], device=device)  # (B, T)
     if batch[0].shared:
-        with Shared(model, batch, width) as told:
-            states = _body(model)(input_ids=ids, use_cache=False, **told).last_hidden_state
+        with packed_inputs(model, batch, width) as arguments:
+            states = hidden_states(model, ids, use_cache=False, **arguments)
     else:
-        # What is padded stands behind, where no token of the row sees it: the model's own causal mask will do.
-        states = _body(model)(input_ids=ids, use_cache=False).last_hidden_state
+        # Padding stands behind, where no token of the row sees it: the model's own causal mask will do.
+        states = hidden_states(model, ids, use_cache=False)
     places, targets, counts = _targets(batch, width)
+    # The head works only where a target is predicted: (B, T, H) -> (B * T, H) -> (targets, H).
     hidden = states.reshape(-1, states.shape[-1])[torch.tensor(places, device=device)]
     del states
     found = head.losses(hidden, torch.tensor(targets, device=device))
     return [float(part.sum()) for part in torch.split(found.cpu(), counts)]
-
-
-def _body(model: PreTrainedModel) -> Any:
-    """The model without its head; in all allowed architectures nothing stands between the two."""
-    return model.base_model
 
 
 def _targets(batch: Sequence[Pack], width: int) -> tuple[list[int], list[int], list[int]]:
@@ -118,11 +117,12 @@ def _targets(batch: Sequence[Pack], width: int) -> tuple[list[int], list[int], l
     targets: list[int] = []
     counts: list[int] = []
     for line, pack in enumerate(batch):
-        first = line * width
-        column = first + len(pack.beginning)
-        for end in pack.ends:
-            places.extend((first + len(pack.beginning) - 1, *range(column, column + len(end) - 1)))
-            targets.extend(end)
-            counts.append(len(end))
-            column += len(end)
+        before = line * width + len(pack.prefix)  # the column of the pack's first suffix
+        column = before
+        for suffix in pack.suffixes:
+            # Its first token is predicted by the last of the prefix, each further one by the token before it.
+            places.extend((before - 1, *range(column, column + len(suffix) - 1)))
+            targets.extend(suffix)
+            counts.append(len(suffix))
+            column += len(suffix)
     return places, targets, counts

@@ -1,4 +1,4 @@
-"""Memory that runs out: how that is recognised, and the budget that is halved when it happens.
+"""Memory that runs out: how that is recognized, and the budget that is halved when it happens.
 
 Knows nothing of what the memory is for.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import gc
 
-__all__ = ["Budget", "ran_out"]
+__all__ = ["Budget", "is_out_of_memory"]
 
 
 class Budget:
@@ -43,7 +43,7 @@ class Budget:
             torch.cuda.empty_cache()
 
 
-def ran_out(error: BaseException) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
     """Whether `error` says that memory ran out, of this machine or of its accelerator."""
     import torch
 

@@ -14,36 +14,27 @@ from __future__ import annotations
 import importlib
 import json
 from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Protocol, cast
 
+from sn37.engine.architectures import ARCHITECTURES
+from sn37.engine.memory import is_out_of_memory
 from sn37.errors import ConfigError, ModelFault
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedConfig, PreTrainedModel
 
-__all__ = ["load", "modules", "read_config", "torch_dtype"]
+__all__ = ["load", "read_config", "torch_dtype"]
 
-_MODULES = {
-    "BartForCausalLM": ("bart", "BartConfig"),
-    "FalconForCausalLM": ("falcon", "FalconConfig"),
-    "GPTNeoXForCausalLM": ("gpt_neox", "GPTNeoXConfig"),
-    "Gemma2ForCausalLM": ("gemma2", "Gemma2Config"),
-    "GemmaForCausalLM": ("gemma", "GemmaConfig"),
-    "LlamaForCausalLM": ("llama", "LlamaConfig"),
-    "MistralForCausalLM": ("mistral", "MistralConfig"),
-    "Phi3ForCausalLM": ("phi3", "Phi3Config"),
-    "PhiForCausalLM": ("phi", "PhiConfig"),
-}
-_LEGACY_FIELDS = frozenset(
-    ("rope_scaling", "rope_theta", "partial_rotary_factor", "rotary_pct", "rotary_emb_base", "n_embed")
-)
+_FORBIDDEN = ("auto_map", "quantization_config", "use_bidirectional_attention")
 _MAX_CONFIG_BYTES = 1 << 20
 _MAX_INDEX_BYTES = 16 << 20
 _DTYPES = frozenset(("F64", "F32", "F16", "BF16"))
 
 
-def torch_dtype(name: str) -> Any:
+def torch_dtype(name: str) -> torch.dtype:
     """The torch dtype called `name`."""
     import torch
 
@@ -53,29 +44,25 @@ def torch_dtype(name: str) -> Any:
     return dtypes[name]
 
 
-def modules(architectures: Iterable[str]) -> tuple[str, ...]:
-    """The Python modules that hold the architectures, to import before they are needed."""
-    return tuple(
-        f"transformers.models.{_MODULES[name][0]}.modeling_{_MODULES[name][0]}" for name in sorted(set(architectures))
-    )
-
-
 def load(folder: Path, dtype: str, device: str, architectures: Iterable[str]) -> PreTrainedModel:
     """The model in `folder`, in evaluation mode, on `device`, its weights in `dtype`.
 
-    Raises ModelFault, with the reason, for everything that is wrong with the folder itself.
+    No token's logits depend on later tokens, whatever the weights. Raises ModelFault, with the reason, for everything
+    that is wrong with the folder itself.
     """
+    from sn37.engine.masks import mask_with_infinity
+
     config = read_config(folder, architectures)
     files = _weight_files(folder)
     name = (config.architectures or [""])[0]
-    cls = getattr(importlib.import_module(modules([name])[0]), name)
-    tensors, handles = _open(files)
-    try:
-        model: Any = _build(cls, config, tensors, torch_dtype(dtype))
-    finally:
-        for handle in handles:
-            handle.__exit__(None, None, None)
-    return model.to(device).eval().requires_grad_(False)  # type: ignore[no-any-return]
+    architecture = ARCHITECTURES[name]
+    cls = cast("type[PreTrainedModel]", getattr(importlib.import_module(architecture.module), name))
+    with ExitStack() as opened:
+        model = _build(cls, config, architecture.layers(config), _open(files, opened), torch_dtype(dtype))
+    model.to(device).eval().requires_grad_(False)  # type: ignore[arg-type]
+    mask_with_infinity(model)
+    _check_runs(model)
+    return model
 
 
 def read_config(folder: Path, architectures: Iterable[str]) -> PreTrainedConfig:
@@ -85,32 +72,24 @@ def read_config(folder: Path, architectures: Iterable[str]) -> PreTrainedConfig:
     named = data.get("architectures")
     if not isinstance(named, list) or len(named) != 1 or not isinstance(named[0], str):
         raise ModelFault(f"config.json names the architectures {named!r}; expected exactly one")
-    if named[0] not in allowed or named[0] not in _MODULES:
-        raise ModelFault(f"the architecture {named[0]!r} is not allowed; expected one of {', '.join(sorted(allowed))}")
-    for key in ("auto_map", "quantization_config", "use_bidirectional_attention"):
+    name = named[0]
+    if name not in allowed or name not in ARCHITECTURES:
+        raise ModelFault(f"the architecture {name!r} is not allowed; expected one of {', '.join(sorted(allowed))}")
+    for key in _FORBIDDEN:
         if data.get(key):
             raise ModelFault(f"config.json sets {key}, which is not allowed")
-    module, config_class = _MODULES[named[0]]
-    cls = getattr(importlib.import_module(f"transformers.models.{module}.configuration_{module}"), config_class)
-    if data.get("model_type", cls.model_type) != cls.model_type:
-        raise ModelFault(f"config.json has the model_type {data['model_type']!r}; {named[0]} is a {cls.model_type}")
+    architecture = ARCHITECTURES[name]
+    if data.get("model_type", architecture.family) != architecture.family:
+        raise ModelFault(f"config.json has the model_type {data['model_type']!r}; {name} is a {architecture.family}")
+    # Before a config is made of them: its class makes lists as long as a field says.
+    fields = architecture.own_fields(data)
     try:
-        config = cls(**{key: value for key, value in data.items() if key in _fields(cls)})
+        config = architecture.config_type()(**fields)  # type: ignore[arg-type]
     except Exception as error:
-        raise ModelFault(f"config.json is no config of {named[0]}: {_first_line(error)}") from error
-    config.architectures = [named[0]]
-    return config  # type: ignore[no-any-return]
-
-
-def _fields(cls: Any) -> frozenset[str]:
-    """The fields of the architecture itself: not those all configs share, which choose how it is run."""
-    from dataclasses import fields
-
-    from transformers import PreTrainedConfig
-
-    shared = {field.name for field in fields(PreTrainedConfig)}
-    own = {field.name for field in fields(cls)} - shared
-    return frozenset(own | set(cls.attribute_map) | _LEGACY_FIELDS)
+        raise ModelFault(f"config.json is no config of {name}: {_first_line(error)}") from error
+    architecture.check(config)
+    config.architectures = [name]
+    return config
 
 
 def _weight_files(folder: Path) -> list[Path]:
@@ -130,42 +109,52 @@ def _weight_files(folder: Path) -> list[Path]:
     return files
 
 
-def _open(files: list[Path]) -> tuple[dict[str, Any], list[Any]]:
-    """All tensors of `files`, not yet read, by name, and the open files."""
+class _Tensor(Protocol):
+    """A tensor in a file, not yet read."""
+
+    def get_dtype(self) -> str: ...
+
+
+class _TensorFile(Protocol):
+    """An open safetensors file."""
+
+    def keys(self) -> list[str]: ...
+
+    def get_slice(self, name: str) -> _Tensor: ...
+
+
+def _open(files: list[Path], opened: ExitStack) -> dict[str, _Tensor]:
+    """All tensors of `files` by name, as long as the files are `opened`."""
     from safetensors import SafetensorError, safe_open
 
-    tensors: dict[str, Any] = {}
-    handles = []
+    tensors: dict[str, _Tensor] = {}
     for file in files:
         try:
-            handle: Any = safe_open(str(file), framework="pt", device="cpu")
-            handles.append(handle)
+            handle = cast("_TensorFile", opened.enter_context(safe_open(str(file), framework="pt", device="cpu")))
             for name in handle.keys():  # noqa: SIM118 - the handle is no mapping
                 if name in tensors:
                     raise ModelFault(f"the tensor {name!r} is in more than one file")
-                tensors[name] = handle.get_slice(name)
+                tensors[name] = tensor = handle.get_slice(name)
                 # Older checkpoints carry masks and the like as integers; a model's own weights are floats.
-                if tensors[name].get_dtype() not in _DTYPES and name.endswith(("weight", "bias_hh", "bias_ih")):
-                    raise ModelFault(f"the tensor {name!r} is of type {tensors[name].get_dtype()}; expected a float")
+                if tensor.get_dtype() not in _DTYPES and name.endswith(("weight", "bias_hh", "bias_ih")):
+                    raise ModelFault(f"the tensor {name!r} is of type {tensor.get_dtype()}; expected a float")
         except SafetensorError as error:
             raise ModelFault(f"{file.name} is no safetensors file: {_first_line(error)}") from error
-    return tensors, handles
+    return tensors
 
 
-def _build(cls: Any, config: PreTrainedConfig, tensors: dict[str, Any], dtype: Any) -> PreTrainedModel:
-    import torch
-
-    layers = getattr(config, "num_hidden_layers", 0)
+def _build(
+    cls: type[PreTrainedModel], config: PreTrainedConfig, layers: int, tensors: dict[str, _Tensor], dtype: torch.dtype
+) -> PreTrainedModel:
     if not 0 < layers <= len(tensors):
         raise ModelFault(f"config.json asks for {layers} layers; the files hold {len(tensors)} tensors")
     try:
-        model, info = cls.from_pretrained(
+        loaded = cls.from_pretrained(
             None, config=config, state_dict=tensors, dtype=dtype, output_loading_info=True, local_files_only=True
         )
-    except (MemoryError, torch.OutOfMemoryError):
-        raise
+        model, info = cast("tuple[PreTrainedModel, dict[str, list[str | tuple[str, ...]]]]", loaded)
     except Exception as error:
-        if "allocate memory" in str(error):
+        if is_out_of_memory(error):
             raise
         # transformers tells the names in its log only, and advises what is no option here.
         text = _first_line(error)
@@ -175,10 +164,23 @@ def _build(cls: Any, config: PreTrainedConfig, tensors: dict[str, Any], dtype: A
         names = sorted(str(key if isinstance(key, str) else key[0]) for key in info[kind])
         if names:
             raise ModelFault(f"{len(names)} {kind.split('_')[0]} tensors, the first is {names[0]!r}")
-    return model  # type: ignore[no-any-return]
+    return model
 
 
-def _json(path: Path, max_bytes: int) -> dict[str, Any]:
+def _check_runs(model: PreTrainedModel) -> None:
+    """One forward pass over three tokens, for fields that are allowed each but do not go together."""
+    import torch
+
+    try:
+        with torch.inference_mode():
+            model(input_ids=torch.zeros((1, 3), dtype=torch.long, device=model.device), use_cache=False)
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        raise ModelFault(f"the model loads but does not run: {_first_line(error)}") from error
+
+
+def _json(path: Path, max_bytes: int) -> dict[str, object]:
     try:
         with path.open("rb") as file:
             raw = file.read(max_bytes + 1)

@@ -1,4 +1,4 @@
-"""The yardstick: one row at a time, all logits, no cache. Slow, and easy to believe.
+"""The reference: one row at a time, all logits, no cache. Slow, and easy to believe.
 
 Every faster engine is tested against this one. It is what the live network's validators run, but for
 the precision of the last step: log-probabilities are computed in float32, whatever the model's dtype.
@@ -7,10 +7,12 @@ the precision of the last step: log-probabilities are computed in float32, whate
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
+
+import torch
 
 from sn37.engine.interface import GenerateRow, LossRow, Progress
-from sn37.engine.rotary import forget_length
+from sn37.engine.rope import reset_rope
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -27,8 +29,6 @@ class ReferenceEngine:
 
     def losses(self, rows: Sequence[LossRow], progress: Progress | None = None) -> list[float]:
         """For each row the sum of cross-entropies of its targets, in nats."""
-        import torch
-
         results = []
         with torch.inference_mode():
             for row in rows:
@@ -44,8 +44,6 @@ class ReferenceEngine:
 
     def generate(self, rows: Sequence[GenerateRow], progress: Progress | None = None) -> list[list[int]]:
         """For each row its greedy continuation; a tie goes to the lower token id."""
-        import torch
-
         results = []
         with torch.inference_mode():
             for row in rows:
@@ -68,21 +66,18 @@ class ReferenceEngine:
                 break
         return new
 
-    def _logits(self, tokens: Sequence[int]) -> Any:
-        import torch
-
-        forget_length(self.model)
+    def _logits(self, tokens: Sequence[int]) -> torch.Tensor:
+        """The logits (T, V) after each token, in the model's dtype."""
+        reset_rope(self.model)
         ids = torch.tensor([tokens], device=self.model.device)
-        return self.model(input_ids=ids, use_cache=False).logits[0]
+        return cast("torch.Tensor", self.model(input_ids=ids, use_cache=False).logits[0])
 
 
-def penalized(logits: Any, seen: Sequence[int], penalty: float) -> Any:
+def penalized(logits: torch.Tensor, seen: Sequence[int], penalty: float) -> torch.Tensor:
     """`logits` (V,) with the tokens in `seen` made less likely: divided by `penalty` where positive, else multiplied.
 
     The repetition penalty of CTRL, https://arxiv.org/abs/1909.05858, as transformers applies it.
     """
-    import torch
-
     if penalty == 1.0:
         return logits
     ids = torch.tensor(sorted(set(seen)), device=logits.device)

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sn37.engine.model import modules
+from sn37.engine.architectures import modules
 from sn37.evaluation.control import control_run, fault_of
 from sn37.scratch import ScratchFolder
 from sn37.workers.executors import Executor, Limits, OnProgress, Outcome

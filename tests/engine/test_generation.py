@@ -13,11 +13,11 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sn37.engine.beginnings import beginnings
-from sn37.engine.decoding import Decoder, words_by_rows
+from sn37.engine.decoding import Decoder, chunked_linear
 from sn37.engine.generation import generate
 from sn37.engine.interface import GenerateRow
 from sn37.engine.memory import Budget
+from sn37.engine.prefixes import shared_prefixes
 from sn37.engine.reference import ReferenceEngine
 from sn37.engine.row_batch import Reply, RowBatch, first_highest
 
@@ -39,9 +39,9 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def some_rows(seed: int, lengths: Sequence[int] = LENGTHS, most: int = 12, beginning: int = 0) -> list[GenerateRow]:
+def some_rows(seed: int, lengths: Sequence[int] = LENGTHS, most: int = 12, prefix: int = 0) -> list[GenerateRow]:
     draw = random.Random(seed)
-    shared = tuple(draw.randrange(VOCABULARY) for _ in range(beginning))
+    shared = tuple(draw.randrange(VOCABULARY) for _ in range(prefix))
     return [
         GenerateRow(
             shared + tuple(draw.randrange(VOCABULARY) for _ in range(length)),
@@ -72,7 +72,7 @@ def passes(model: Any, before: Callable[[int, int], None] | None = None) -> Iter
         if before is not None:
             before(rows, width)
 
-    hook = model.register_forward_pre_hook(look, with_kwargs=True)
+    hook = model.base_model.register_forward_pre_hook(look, with_kwargs=True)
     try:
         yield seen
     finally:
@@ -95,7 +95,7 @@ def test_tokens_are_the_reference_s_in_every_variant(build_model: Callable[..., 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
         model = type(model)(type(model.config)(**fields)).eval().requires_grad_(False)
-    rows = some_rows(2, beginning=6)
+    rows = some_rows(2, prefix=6)
     assert batched(model, rows, 400) == one_by_one(model, rows)
 
 
@@ -108,8 +108,8 @@ def test_neighbours_and_order_never_matter(model_of: Callable[[str], Any], kind:
     assert batched(model_of(kind), rows[::5]) == together[::5]
 
 
-def test_a_shared_beginning_is_read_once(model_of: Callable[[str], Any], kind: str) -> None:
-    rows = some_rows(5, (9, 1, 20, 5, 9, 14), beginning=50) + some_rows(6, (30, 4))
+def test_a_shared_prefix_is_computed_once(model_of: Callable[[str], Any], kind: str) -> None:
+    rows = some_rows(5, (9, 1, 20, 5, 9, 14), prefix=50) + some_rows(6, (30, 4))
     rows += [replace(rows[0], repetition_penalty=1.5)]
     with passes(model_of(kind)) as seen:
         replies = batched(model_of(kind), rows)
@@ -117,7 +117,7 @@ def test_a_shared_beginning_is_read_once(model_of: Callable[[str], Any], kind: s
     assert sum(count * width for count, width in seen if width > 1) < 50 + 2 * (58 + 34)
 
 
-def test_equal_prompts_are_read_once(model_of: Callable[[str], Any]) -> None:
+def test_equal_prompts_are_computed_once(model_of: Callable[[str], Any]) -> None:
     row = some_rows(7, (40,))[0]
     rows = [replace(row, repetition_penalty=1 + i / 10, max_new_tokens=i + 1) for i in range(6)]
     with passes(model_of("llama")) as seen:
@@ -131,13 +131,13 @@ def test_equal_prompts_are_read_once(model_of: Callable[[str], Any]) -> None:
     lengths=st.lists(st.integers(1, 60), min_size=1, max_size=10),
     seed=st.integers(0, 1 << 30),
     budget=st.integers(1, 1500),
-    beginning=st.sampled_from((0, 0, 30)),
+    prefix=st.sampled_from((0, 0, 30)),
     name=st.sampled_from(("llama", "mistral", "gemma2", "falcon_alibi", "bart")),
 )
 def test_tokens_are_the_reference_s_for_any_rows(
-    model_of: Callable[[str], Any], lengths: list[int], seed: int, budget: int, beginning: int, name: str
+    model_of: Callable[[str], Any], lengths: list[int], seed: int, budget: int, prefix: int, name: str
 ) -> None:
-    rows = some_rows(seed, lengths, beginning=beginning)
+    rows = some_rows(seed, lengths, prefix=prefix)
     assert batched(model_of(name), rows, budget) == one_by_one(model_of(name), rows)
 
 
@@ -174,7 +174,7 @@ def test_the_cache_stays_within_the_budget(model_of: Callable[[str], Any]) -> No
     assert 4 < max(count for count, width in seen if width == 1) <= 500 // 32
 
 
-def test_prompts_are_read_a_few_at_a_time(model_of: Callable[[str], Any]) -> None:
+def test_prompts_are_computed_a_few_at_a_time(model_of: Callable[[str], Any]) -> None:
     with passes(model_of("llama")) as seen:
         batched(model_of("llama"), some_rows(23, [120] * 40, most=3), 1 << 16)
     read = [count * width for count, width in seen if width > 1]
@@ -182,29 +182,34 @@ def test_prompts_are_read_a_few_at_a_time(model_of: Callable[[str], Any]) -> Non
     assert sum(read) == 40 * 120
 
 
-def test_a_beginning_is_kept_until_its_last_row_enters(model_of: Callable[[str], Any]) -> None:
-    replies = [Reply(row) for row in some_rows(24, (5, 6, 7), most=3, beginning=40)]
+def test_a_prefix_is_kept_until_its_last_row_enters(model_of: Callable[[str], Any]) -> None:
+    replies = [Reply(row) for row in some_rows(24, (5, 6, 7), most=3, prefix=40)]
     prompts = [reply.tokens for reply in replies]
-    with torch.inference_mode(), Decoder(model_of("llama")) as decoder:
-        batch = RowBatch(decoder, 100, beginnings(prompts, 50))
-        batch.room(replies)
-        batch.enter(replies[:1])
-        assert list(batch.kept) == [prompts[0][:40]]
-        batch.room(replies[1:])
+    with torch.inference_mode():
+        batch = RowBatch(Decoder(model_of("llama")), 100, shared_prefixes(prompts, 50))
+        batch.admit(replies)
+        batch.prefill(replies[:1])
+        assert list(batch.prefix_caches) == [prompts[0][:40]]
+        batch.admit(replies[1:])
         batch.replies.clear()
-        batch.enter(replies[1:2])
+        batch.prefill(replies[1:2])
         batch.replies.clear()
-        batch.enter(replies[2:])
-    assert batch.kept == {}
+        batch.prefill(replies[2:])
+    assert batch.prefix_caches == {}
 
 
-def test_only_the_last_tokens_meet_the_head(model_of: Callable[[str], Any], kind: str) -> None:
-    widths = set()
+def test_only_the_last_tokens_meet_the_head(
+    model_of: Callable[[str], Any], kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen, rows = [], some_rows(11)
+    logits_of = Decoder._logits
+    monkeypatch.setattr(Decoder, "_logits", lambda self, hidden: seen.append(hidden.shape) or logits_of(self, hidden))
     head = model_of(kind).get_output_embeddings()
-    hook = head.register_forward_hook(lambda _, inputs, output: widths.add(output.shape[1]))
-    batched(model_of(kind), some_rows(11))
+    hook = head.register_forward_hook(lambda _, inputs, output: seen.append(inputs[0].shape))
+    new = batched(model_of(kind), rows)
     hook.remove()
-    assert widths == {1}
+    assert {len(shape) for shape in seen} == {2}
+    assert max(count for count, _ in seen) <= len(rows) < sum(map(len, new))
 
 
 def test_the_model_is_left_as_it_was(model_of: Callable[[str], Any], kind: str) -> None:
@@ -340,7 +345,7 @@ def test_the_plan_does_not_follow_the_order(model_of: Callable[[str], Any]) -> N
     plans = []
     for order in (rows, rows[::-1], random.Random(26).sample(rows, len(rows))):
         plan: list[list[list[int]]] = []
-        hook = model_of("llama").register_forward_pre_hook(
+        hook = model_of("llama").base_model.register_forward_pre_hook(
             lambda _, args, kwargs, plan=plan: plan.append(kwargs["input_ids"].tolist()), with_kwargs=True
         )
         batched(model_of("llama"), order, 200)
@@ -370,12 +375,12 @@ def test_the_first_of_the_highest_is_found(words: int) -> None:
 
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("rows", [1, 7, 8, 51])
-def test_a_wide_head_gives_the_same_by_words_as_by_rows(rows: int, bias: bool) -> None:
+def test_a_wide_head_gives_the_same_in_chunks(rows: int, bias: bool) -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        head, hidden = torch.nn.Linear(32, 9_000, bias=bias), torch.randn(rows, 1, 32)
+        head, hidden = torch.nn.Linear(32, 9_000, bias=bias), torch.randn(rows, 32)
     with torch.inference_mode():
-        torch.testing.assert_close(words_by_rows(head, hidden), head(hidden), rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(chunked_linear(head, hidden), head(hidden), rtol=1e-5, atol=1e-6)
 
 
 def test_a_model_is_its_old_self_after_generation(model_of: Callable[[str], Any]) -> None:

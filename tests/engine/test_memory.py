@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sn37.engine.memory import Budget, ran_out
+from sn37.engine.memory import Budget, is_out_of_memory
 
 
 @pytest.mark.parametrize(
@@ -19,18 +19,18 @@ from sn37.engine.memory import Budget, ran_out
     ],
 )
 def test_memory_that_ran_out_is_recognised(error: Exception) -> None:
-    assert ran_out(error)
+    assert is_out_of_memory(error)
 
 
 @pytest.mark.parametrize("error", [RuntimeError("shapes cannot be multiplied"), ValueError("out of memory"), OSError()])
 def test_other_errors_are_not_about_memory(error: Exception) -> None:
-    assert not ran_out(error)
+    assert not is_out_of_memory(error)
 
 
 def test_a_real_failure_to_allocate_is_recognised() -> None:
     with pytest.raises(RuntimeError) as caught:
         torch.empty(1 << 60, dtype=torch.uint8)
-    assert ran_out(caught.value)
+    assert is_out_of_memory(caught.value)
 
 
 def test_a_budget_is_halved_to_one_at_least() -> None:
