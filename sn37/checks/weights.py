@@ -9,16 +9,29 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
 from sn37.competition import Constraints
+from sn37.engine.architectures import ARCHITECTURES
 from sn37.engine.model import load, read_config
 from sn37.errors import ModelFault
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = ["check_norms", "check_parameters", "check_values", "check_vocabulary", "inspect", "linear_norms"]
+_NORM_CHUNK = 1 << 22
+"""How many weights are made float64 at once: 32 MiB."""
+
+__all__ = [
+    "check_norms",
+    "check_parameters",
+    "check_positions",
+    "check_values",
+    "check_vocabulary",
+    "inspect",
+    "linear_norms",
+]
 
 
 def inspect(folder: Path, constraints: Constraints, device: str = "cpu", dtype: str | None = None) -> PreTrainedModel:
@@ -27,21 +40,35 @@ def inspect(folder: Path, constraints: Constraints, device: str = "cpu", dtype: 
     dtype: the competition's own where None. The tokenizer's rules follow once it is loaded: `check_vocabulary`.
     """
     config = read_config(folder, constraints.architectures)
-    # Where positions are learned there is no way to read past the last one.
-    if config.architectures == ["BartForCausalLM"] and config.max_position_embeddings < constraints.sequence_length:
+    # Where positions are learned there is no way past the last one.
+    learned = any(ARCHITECTURES[name].position_table for name in config.architectures or ())
+    if learned and config.max_position_embeddings < constraints.sequence_length:
         raise ModelFault(
             f"the model has {config.max_position_embeddings} positions; "
             f"the competition's sequences have {constraints.sequence_length} tokens"
         )
     model = load(folder, dtype or constraints.dtype, device, constraints.architectures)
+    check_positions(model, constraints)
     check_parameters(model, constraints)
     check_values(model)
     check_norms(model, constraints)
     return model
 
 
+def check_positions(model: PreTrainedModel, constraints: Constraints) -> None:
+    """No token's loss may depend on how many tokens follow: rotary angles are the same at all lengths of a sequence."""
+    from sn37.engine.rope import rope_length_limit
+
+    limit = rope_length_limit(model)
+    if limit is not None and limit < constraints.sequence_length:
+        raise ModelFault(
+            f"config.json: rope_parameters turns all positions of a text of more than {limit} tokens; "
+            f"the competition's sequences have {constraints.sequence_length}, expected no change up to there"
+        )
+
+
 def check_parameters(model: PreTrainedModel, constraints: Constraints) -> None:
-    """The number of parameters, tied ones counted once."""
+    """The number of parameters of the loaded model: a tied head counts once, saved or not; buffers do not count."""
     count = sum(parameter.numel() for parameter in model.parameters())
     if not constraints.min_parameters <= count <= constraints.max_parameters:
         raise ModelFault(
@@ -67,10 +94,24 @@ def linear_norms(model: PreTrainedModel) -> Iterator[tuple[str, float]]:
     """
     import torch
 
-    head: Any = model.get_output_embeddings()  # type: ignore[no-untyped-call]
+    from sn37.engine.head import output_layer
+
+    head = output_layer(model)
     for name, module in model.named_modules():
         if isinstance(module, torch.nn.Linear) and module is not head:
-            yield name, float(torch.linalg.vector_norm(module.weight, dtype=torch.float32))
+            yield name, _norm(module.weight)
+
+
+def _norm(weight: torch.Tensor) -> float:
+    """The Frobenius norm, exact to 1e-6 relative whatever the size.
+
+    A sum in float32 stops growing where its next term is below its last digit. In float64 it does not, and a chunk at
+    a time needs no second copy of the layer.
+    """
+    import torch
+
+    squares = [chunk.double().square().sum() for chunk in torch.split(weight.detach().flatten(), _NORM_CHUNK)]
+    return math.sqrt(float(sum(squares)))
 
 
 def check_norms(model: PreTrainedModel, constraints: Constraints) -> None:
@@ -89,9 +130,10 @@ def check_norms(model: PreTrainedModel, constraints: Constraints) -> None:
 
 def check_vocabulary(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
     """Every token of the tokenizer has its row in the embeddings and in the head."""
-    embeddings: Any = model.get_input_embeddings()
-    head: Any = model.get_output_embeddings()  # type: ignore[no-untyped-call]
-    rows = min(int(embeddings.weight.shape[0]), int(head.weight.shape[0]))
+    from sn37.engine.head import output_layer
+
+    embeddings = cast("torch.nn.Embedding", model.get_input_embeddings())
+    rows = min(len(embeddings.weight), len(output_layer(model).weight))
     needed = 1 + max(tokenizer.get_vocab().values(), default=-1)
     if needed > rows:
         raise ModelFault(f"the tokenizer has {needed:,} tokens; the model knows {rows:,}")

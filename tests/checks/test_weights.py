@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from sn37.checks.tokenizer import byte_tokenizer
 from sn37.checks.weights import check_norms, check_values, check_vocabulary, inspect, linear_norms
@@ -57,7 +58,30 @@ def test_norms_are_of_every_linear_layer_of_attention_and_mlp(build_model: Build
     assert len(norms) == per_layer
     for name, norm in norms.items():
         weight = model.get_submodule(name).weight.double()
-        assert norm == pytest.approx(math.sqrt(float((weight * weight).sum())), rel=1e-5)
+        assert norm == pytest.approx(math.sqrt(float((weight * weight).sum())), rel=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("value", [0.125, 0.13, 1e-4])
+def test_the_norm_of_a_large_layer_of_equal_values_is_exact(
+    build_model: Build, dtype: torch.dtype, value: float
+) -> None:
+    """A sum in float32 is off by up to 3 % there."""
+    model = build_model("llama")
+    layer = torch.nn.Linear(14_336, 4_096, bias=False, dtype=dtype).requires_grad_(False)
+    layer.weight.data.fill_(value)
+    model.model.layers[0].mlp.down_proj = layer
+    exact = float(layer.weight[0, 0].double()) * math.sqrt(4_096 * 14_336)
+    assert dict(linear_norms(model))["model.layers.0.mlp.down_proj"] == pytest.approx(exact, rel=1e-9)
+
+
+def test_norms_of_layers_that_are_no_whole_number_of_chunks_are_exact(build_model: Build) -> None:
+    model = build_model("llama")
+    weight = torch.randn(2_049, 2_049, generator=torch.Generator().manual_seed(0)) * 1e15
+    model.model.layers[0].mlp.down_proj.weight.data = weight.T  # not contiguous
+    assert dict(linear_norms(model))["model.layers.0.mlp.down_proj"] == pytest.approx(
+        float(weight.double().norm()), rel=1e-9
+    )
 
 
 def test_any_layer_above_the_hard_norm_is_a_fault(build_model: Build, kind: str) -> None:
@@ -137,6 +161,40 @@ def test_tied_weights_count_once(build_model: Build, saved: Callable[..., Path])
     inspect(saved(tied), exactly)
     with pytest.raises(ModelFault, match=f"{count + 211 * 32:,} parameters"):
         inspect(saved(untied), exactly)
+
+
+def test_parameters_are_those_of_the_loaded_model(build_model: Build, saved: Callable[..., Path]) -> None:
+    """A tied head that is saved as well, and buffers nobody uses, do not count."""
+    folder = saved(build_model("llama", tie_word_embeddings=True))
+    tensors = load_file(folder / "model.safetensors")
+    count = sum(map(torch.numel, tensors.values()))
+    exactly = replace(ALLOWED, min_parameters=count, max_parameters=count)
+    inspect(folder, exactly)
+    head = tensors["model.embed_tokens.weight"].clone()
+    buffers = {f"model.layers.{i}.self_attn.rotary_emb.inv_freq": torch.ones(4) for i in range(2)}
+    save_file({**tensors, **buffers, "lm_head.weight": head}, folder / "model.safetensors", {"format": "pt"})
+    inspect(folder, exactly)
+
+
+LONG_FACTORS = {"short_factor": [1.0] * 4, "long_factor": [3.0] * 4}
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("llama", {"rope_type": "dynamic", "factor": 4.0}),
+        ("phi3", {"rope_type": "longrope", **LONG_FACTORS}),
+    ],
+)
+def test_positions_turn_at_no_length_a_sequence_has(
+    build_model: Build, saved: Callable[..., Path], name: str, changes: dict[str, Any]
+) -> None:
+    """How many tokens follow would show in every token's loss."""
+    limits = {"max_position_embeddings": 100, **({"original_max_position_embeddings": 100} if name == "phi3" else {})}
+    folder = saved(build_model(name, rope_scaling={"rope_theta": 1e4, **changes}, **limits))
+    inspect(folder, replace(ALLOWED, sequence_length=100))
+    with pytest.raises(ModelFault, match="more than 100 tokens; the competition's sequences have 101"):
+        inspect(folder, replace(ALLOWED, sequence_length=101))
 
 
 def test_the_first_check_that_fails_is_the_reason(build_model: Build, saved: Callable[..., Path]) -> None:
