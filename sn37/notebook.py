@@ -12,7 +12,8 @@ import math
 import os
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -95,22 +96,23 @@ def _execute(
     # A socket of the file system never clashes with another's port, but its path holds no more than 107 bytes.
     transport = "ipc" if len(os.fsencode(scratch)) <= _MAX_SOCKET_FOLDER_BYTES else "tcp"
     connection = {"transport": transport, "connection_file": str(scratch / "kernel.json")}
-    # Inherited by the kernel; after a change of folder it still names the old one.
-    os.environ["PWD"] = str(Path.cwd())
+    here = str(Path.cwd())
     try:
-        papermill.execute_notebook(
-            str(notebook),
-            str(executed),
-            dict(values),
-            kernel_name="python3",
-            progress_bar=False,
-            autosave_cell_every=1,
-            execution_timeout=time_limit_s,
-            # A kernel that is stopped after an error must not write a second complaint to our standard error.
-            extra_arguments=["--IPKernelApp.log_level=50"],
-            cwd=os.environ["PWD"],
-            config=Config({"KernelManager": connection}),
-        )
+        # The kernel inherits both: PWD may still name the folder before a change of it; nobody looks at its bars.
+        with _environment(PWD=here, TQDM_DISABLE="1"):
+            papermill.execute_notebook(
+                str(notebook),
+                str(executed),
+                dict(values),
+                kernel_name="python3",
+                progress_bar=False,
+                autosave_cell_every=1,
+                execution_timeout=time_limit_s,
+                # A kernel that is stopped after an error must not write a second complaint to our standard error.
+                extra_arguments=["--IPKernelApp.log_level=50"],
+                cwd=here,
+                config=Config({"KernelManager": connection}),
+            )
     except PapermillExecutionError as error:
         return _raised(error, executed)
     except OSError as error:
@@ -118,6 +120,19 @@ def _execute(
     except Exception as error:  # a dead kernel, a time limit: each client has types of its own
         return EvaluatorFault(f"{notebook.name} stopped: {type(error).__name__}: {error}; see {executed}")
     return None
+
+
+@contextmanager
+def _environment(**variables: str) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
 
 
 def _raised(error: Any, executed: Path) -> Sn37Error:
