@@ -29,7 +29,6 @@ from sn37.errors import ConfigError
 from sn37.methods import METHODS
 from sn37.registry import Registry
 from sn37.sources import SOURCES
-from sn37.sources.base import ARGUMENT_CHECKS
 
 __all__ = ["ANY_TOKENIZER", "MAX_FILE_BYTES", "parse_toml", "read_competition"]
 
@@ -42,10 +41,6 @@ ANY_TOKENIZER = "any"
 _EPSILONS: dict[str, type[Epsilon]] = {"fixed": Fixed, "linear_decay": LinearDecay}
 _NORMALIZATIONS: dict[str, type[Normalization]] = {"none": Unnormalized, "inverse_exponential": InverseExponential}
 _REPO = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*(@[0-9a-f]{40})?")
-_FROM_CALLER = {
-    "source": frozenset({"context"}),
-    "method": frozenset({"samples", "tokenizer", "engine", "progress"}),
-}
 
 
 def read_competition(file: Path | str, where: str = "", *, builtin_only: bool = False) -> Competition:
@@ -154,7 +149,7 @@ def _entry(
 
     kind = registry.kind
     place = f"{place}: {kind}"
-    known = [name for name in registry if not builtin_only or _builtin(registry[name], kind)]
+    known = [name for name in registry if not builtin_only or registry[name].module.startswith(f"sn37.{kind}s.")]
     args = dict(data)
     name = args.pop("name", None)
     if name is None:
@@ -162,17 +157,8 @@ def _entry(
     if name not in known:
         extra = " (code outside the package is never used here)" if builtin_only and name in registry else ""
         raise ConfigError(f"{place}: unknown {kind} {name!r}{extra}; expected one of {', '.join(known)}")
-    arguments(registry[name], _FROM_CALLER[kind], args, f"{place} {name}")
-    if kind == "source" and name in ARGUMENT_CHECKS:
-        try:
-            ARGUMENT_CHECKS[name](**args)
-        except ValueError as error:
-            raise ConfigError(f"{place} {name}: {error}") from None
+    arguments(registry[name], args, f"{place} {name}")
     return name, args
-
-
-def _builtin(entry: Any, kind: str) -> bool:
-    return str(entry.__module__).startswith(f"sn37.{kind}s.")
 
 
 def _kind(kinds: Mapping[str, type[Any]], data: Mapping[str, Any], place: str) -> Any:

@@ -5,15 +5,15 @@ Knows nothing of competitions. Imports pydantic: import it inside functions only
 
 from __future__ import annotations
 
-import inspect
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import MISSING, fields
 from typing import Any, TypeVar, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from sn37.errors import ConfigError
+from sn37.registry import Factory
 
 __all__ = ["arguments", "checked", "fill"]
 
@@ -61,26 +61,23 @@ def fill(kind: type[T], data: Mapping[str, Any], place: str) -> T:
         raise ConfigError(f"{place}: {error}") from None
 
 
-def arguments(
-    function: Callable[..., Any], given_by_caller: frozenset[str], data: Mapping[str, Any], place: str
-) -> None:
-    """Check `data` as keyword arguments of `function`, apart from those its caller gives itself."""
+def arguments(factory: Factory[object], data: Mapping[str, Any], place: str) -> None:
+    """Check `data` as the arguments of a source or method, by their types and by what it says when it is made."""
     columns: dict[str, Any] = {}
-    for parameter in _parameters(function):
+    for name, parameter in factory.arguments.items():
         if parameter.kind is parameter.VAR_KEYWORD:
             return
-        if parameter.name not in given_by_caller:
-            kind = Any if parameter.annotation is parameter.empty else parameter.annotation
-            columns[parameter.name] = kind if parameter.default is parameter.empty else (kind, None)
-    checked(columns, data, place)
-
-
-def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
+        kind = (
+            Any
+            if parameter.annotation is parameter.empty or isinstance(parameter.annotation, str)
+            else parameter.annotation
+        )
+        columns[name] = kind if parameter.default is parameter.empty else (kind, None)
+    values = checked(columns, data, place)
     try:
-        return list(inspect.signature(function, eval_str=True).parameters.values())
-    except NameError:  # an annotation that exists for type checkers only
-        plain = inspect.signature(function).parameters.values()
-        return [parameter.replace(annotation=Any) for parameter in plain]
+        factory(**values)
+    except ValueError as error:
+        raise ConfigError(f"{place}: {error}") from None
 
 
 def _explained(error: ValidationError, columns: list[str], place: str) -> str:

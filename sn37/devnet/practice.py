@@ -63,7 +63,7 @@ def samples(competition: Competition, material: Material, seeds: Iterable[int]) 
             arguments = _for_training(task, material)
             found = drawn.setdefault(task.name, {})
             for seed in seeds:
-                found |= dict.fromkeys(SOURCES[task.source](material.context(seed, task.name), **arguments))
+                found |= dict.fromkeys(SOURCES[task.source](**arguments)(material.context(seed, task.name)))
     return {name: list(found) for name, found in drawn.items()}
 
 

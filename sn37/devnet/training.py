@@ -137,7 +137,7 @@ def _samples(task: EvalTask, tables: Tables) -> list[Sample]:
         arguments |= {"split": "train", "rows": count, "max_samples": count}
     else:
         arguments |= {"count": _TRAIN_ROWS}
-    return SOURCES[task.source](context, **arguments)
+    return SOURCES[task.source](**arguments)(context)
 
 
 class _InMemory:

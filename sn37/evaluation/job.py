@@ -17,7 +17,7 @@ from typing import Any
 
 from sn37.competition import Competition, Constraints, Evaluation
 from sn37.errors import ConfigError, EvaluatorFault, ModelFault
-from sn37.methods import METHODS, Row, TokenizerFault, TwoSteps
+from sn37.methods import METHODS, Row, TokenizerFault
 from sn37.sample import Sample, from_record, to_record
 
 __all__ = ["engine_of", "evaluate", "payload_of", "tokenize"]
@@ -99,7 +99,7 @@ def evaluate(payload: Mapping[str, Any], report: Report | None = None) -> dict[s
 def tokenize(payload: Mapping[str, Any], report: Report | None = None) -> dict[str, Any]:
     """The rows of every task, made once for all models with the competition's tokenizer: {task: [row, ...]}.
 
-    Only methods made of two steps have rows. Raises EvaluatorFault where the tokenizer fails.
+    Raises EvaluatorFault where the tokenizer fails.
     """
     _prepare(payload)
     constraints = _constraints(payload["constraints"])
@@ -107,11 +107,9 @@ def tokenize(payload: Mapping[str, Any], report: Report | None = None) -> dict[s
     found = {}
     with _owned(payload):
         for task in payload["tasks"]:
-            method = METHODS[task["method"]]
-            if isinstance(method, TwoSteps):
-                samples = _samples(task["samples"])
-                rows = method.rows(samples, tokenizer, constraints.sequence_length, **task["method_args"])
-                found[task["name"]] = [[row.sample, row.tokens, row.start, row.target_bytes] for row in rows]
+            method = METHODS[task["method"]](**task["method_args"])
+            rows = method.rows(_samples(task["samples"]), tokenizer, constraints.sequence_length)
+            found[task["name"]] = [[row.sample, row.tokens, row.start, row.target_bytes] for row in rows]
     return found
 
 
@@ -184,7 +182,7 @@ def _run_task(
 ) -> dict[str, Any]:
     """One task's raw score and what it came from. known: its rows, where `tokenize` has made them."""
     samples = _samples(task["samples"])
-    method = METHODS[task["method"]]
+    method = METHODS[task["method"]](**task["method_args"])
     done = {"rows": 0, "tokens": 0}
     began = last = time.perf_counter()
 
@@ -197,11 +195,11 @@ def _run_task(
             tell({"stage": "task", "task": task["name"], "samples": len(samples), "seconds": last - began, **done})
 
     tell({"stage": "task", "task": task["name"], "samples": len(samples), "seconds": 0.0, **done})
-    if known is not None and isinstance(method, TwoSteps):
-        rows = tuple(Row(sample, tuple(tokens), start, size) for sample, tokens, start, size in known)
-        result = method.score(rows, samples, tokenizer, engine, progress=progress, **task["method_args"])
+    if known is None:
+        rows = method.rows(samples, tokenizer, engine.sequence_length)
     else:
-        result = method(samples, tokenizer, engine, progress=progress, **task["method_args"])
+        rows = tuple(Row(sample, tuple(tokens), start, size) for sample, tokens, start, size in known)
+    result = method.score(rows, samples, tokenizer, engine, progress)
     if not all(math.isfinite(value) for value in (result.score, *result.values)):
         raise ModelFault(f"{task['name']}: the raw score is not finite")
     seconds = time.perf_counter() - began

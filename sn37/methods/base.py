@@ -1,20 +1,19 @@
 """What every method has in common: its signature, its result, its registry.
 
-A method is a function of samples, a tokenizer and an engine. The ones here are made of two steps, so
-that samples are tokenized once per tokenizer and reused for every model that has it; a method of
-one's own may as well be one plain function.
+A method turns samples into rows of tokens, and the engine's answers to them into a number: two steps, so that samples
+are tokenized once per tokenizer and reused for every model that has it.
 """
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from sn37.engine.interface import Engine, Progress
 from sn37.errors import ConfigError, DataFault, ModelFault
-from sn37.registry import Registry
+from sn37.registry import Factory, Registry
 from sn37.sample import Sample
 
 __all__ = [
@@ -24,7 +23,7 @@ __all__ = [
     "Row",
     "Tokenizer",
     "TokenizerFault",
-    "TwoSteps",
+    "apply",
     "method",
     "of_kind",
 ]
@@ -71,25 +70,6 @@ class MethodResult:
     samples: tuple[int, ...] = ()
 
 
-class Method(Protocol):
-    """A method: scores a model, behind `engine`, on `samples`; keyword arguments come from the task."""
-
-    def __call__(
-        self,
-        samples: Sequence[Sample],
-        tokenizer: Tokenizer,
-        engine: Engine,
-        *,
-        progress: Progress | None = None,
-        **args: Any,
-    ) -> MethodResult: ...
-
-
-METHODS: Registry[Method] = Registry("method")
-method = METHODS
-"""Decorator: `@method("name")` registers a method."""
-
-
 @dataclass(frozen=True)
 class Row:
     """One token sequence of a sample; plain data, which may travel to another process or be kept.
@@ -105,40 +85,83 @@ class Row:
     target_bytes: int = 0
 
 
-@dataclass(frozen=True)
-class TwoSteps:
-    """A method made of two steps.
+class Method(Protocol):
+    """A method, made with a task's arguments: scores models on samples, in two steps.
 
-    rows(samples, tokenizer, sequence_length, **args) -> rows: needs no model; equal for all models
-    with that tokenizer.
-    score(rows, samples, tokenizer, engine, *, progress, **args) -> MethodResult: asks the engine.
+    The rows are the same for all models with one tokenizer, so they are made once for all of them.
     """
 
-    rows: Callable[..., tuple[Row, ...]]
-    score: Callable[..., MethodResult]
+    def rows(self, samples: Sequence[Sample], tokenizer: Tokenizer, sequence_length: int) -> tuple[Row, ...]:
+        """What the engine is asked; needs no model."""
+        ...
 
-    def __post_init__(self) -> None:
-        # whoever reads a competition file looks here for the arguments a method takes, and for its home
-        wanted = inspect.signature(self.score, eval_str=True).parameters.values()
-        given = [inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in _POSITIONAL]
-        signature = inspect.Signature([*given, *(p for p in wanted if p.kind is p.KEYWORD_ONLY)])
-        object.__setattr__(self, "__signature__", signature)
-        object.__setattr__(self, "__module__", self.score.__module__)
-
-    def __call__(
+    def score(
         self,
+        rows: Sequence[Row],
         samples: Sequence[Sample],
         tokenizer: Tokenizer,
         engine: Engine,
-        *,
         progress: Progress | None = None,
-        **args: Any,
     ) -> MethodResult:
-        rows = self.rows(samples, tokenizer, engine.sequence_length, **args)
-        return self.score(rows, samples, tokenizer, engine, progress=progress, **args)
+        """Ask the engine, and make a number of its answers."""
+        ...
 
 
-_POSITIONAL = ("samples", "tokenizer", "engine")
+def apply(
+    method: Method,
+    samples: Sequence[Sample],
+    tokenizer: Tokenizer,
+    engine: Engine,
+    progress: Progress | None = None,
+) -> MethodResult:
+    """Both steps of a method, one after the other."""
+    rows = method.rows(samples, tokenizer, engine.sequence_length)
+    return method.score(rows, samples, tokenizer, engine, progress)
+
+
+METHODS: Registry[Method] = Registry("method")
+"""Every method there is, by the name that a competition file calls it by."""
+
+F = TypeVar("F", bound=Callable[..., object])
+
+
+def method(name: str) -> Callable[[F], F]:
+    """Decorator: register a method under `name`.
+
+    A frozen dataclass whose fields are the arguments, with the two steps of `Method`; or one plain function
+    `(samples, tokenizer, engine, *, progress, <arguments>)` that returns a MethodResult.
+    """
+
+    def register(entry: F) -> F:
+        make: Callable[..., Any] = entry if isinstance(entry, type) else partial(_Function, entry)
+        METHODS.add(name, Factory(make, entry, frozenset() if isinstance(entry, type) else _GIVEN))
+        return entry
+
+    return register
+
+
+_GIVEN = frozenset(("samples", "tokenizer", "engine", "progress"))
+
+
+class _Function:
+    """A plain function as a method: it has no rows of its own."""
+
+    def __init__(self, function: Callable[..., Any], **arguments: object) -> None:
+        self._call = partial(function, **arguments)
+
+    def rows(self, samples: Sequence[Sample], tokenizer: Tokenizer, sequence_length: int) -> tuple[Row, ...]:
+        return ()
+
+    def score(
+        self,
+        rows: Sequence[Row],
+        samples: Sequence[Sample],
+        tokenizer: Tokenizer,
+        engine: Engine,
+        progress: Progress | None = None,
+    ) -> MethodResult:
+        result: MethodResult = self._call(samples, tokenizer, engine, progress=progress)
+        return result
 
 
 def of_kind(samples: Sequence[Sample], kind: type[S], name: str) -> list[S]:

@@ -9,14 +9,15 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 
 from sn37.engine.interface import Engine, GenerateRow, Progress
 from sn37.errors import DataFault
-from sn37.methods.base import MethodResult, Row, Tokenizer, TwoSteps, method, of_kind
+from sn37.methods.base import MethodResult, Row, Tokenizer, method, of_kind
 from sn37.methods.tokens import chat_prompt, decode, end_of_text, room_for_prompt
 from sn37.sample import ChoiceSample, Sample
 
-__all__ = ["answer_of", "multiple_choice"]
+__all__ = ["MultipleChoice", "answer_of"]
 
 MAX_NEW_TOKENS = 20
 REPETITION_PENALTY = 1.1
@@ -29,48 +30,52 @@ def answer_of(reply: str, choices: Collection[str]) -> str | None:
     return next((word for word in _WORD.findall(reply) if word in choices), None)
 
 
-def rows(samples: Sequence[Sample], tokenizer: Tokenizer, sequence_length: int) -> tuple[Row, ...]:
-    """One row a question: the end of its prompt, with room for the reply."""
-    room = room_for_prompt(sequence_length, MAX_NEW_TOKENS)
-    found = []
-    for i, sample in enumerate(of_kind(samples, ChoiceSample, "multiple_choice")):
-        if not all(_WORD.fullmatch(choice) for choice in sample.choices):
-            raise DataFault(
-                f"sample {i} has the choices {sample.choices!r}; multiple_choice expects single words: "
-                "use choice_likelihood for others"
+@method("multiple_choice")
+@dataclass(frozen=True)
+class MultipleChoice:
+    """Share of questions whose reply does not name the right choice first."""
+
+    def rows(self, samples: Sequence[Sample], tokenizer: Tokenizer, sequence_length: int) -> tuple[Row, ...]:
+        """One row a question: the end of its prompt, with room for the reply."""
+        room = room_for_prompt(sequence_length, MAX_NEW_TOKENS)
+        found = []
+        for i, sample in enumerate(of_kind(samples, ChoiceSample, "multiple_choice")):
+            if not all(_WORD.fullmatch(choice) for choice in sample.choices):
+                raise DataFault(
+                    f"sample {i} has the choices {sample.choices!r}; multiple_choice expects single words: "
+                    "use choice_likelihood for others"
+                )
+            tokens = chat_prompt(tokenizer, sample.prompt)[-room:]
+            found.append(Row(i, tokens, len(tokens)))
+        return tuple(found)
+
+    def score(
+        self,
+        rows: Sequence[Row],
+        samples: Sequence[Sample],
+        tokenizer: Tokenizer,
+        engine: Engine,
+        progress: Progress | None = None,
+    ) -> MethodResult:
+        """Share of questions without the right answer."""
+        questions = of_kind(samples, ChoiceSample, "multiple_choice")
+        asked = [
+            GenerateRow(
+                row.tokens,
+                MAX_NEW_TOKENS,
+                repetition_penalty=REPETITION_PENALTY,
+                eos=end_of_text(tokenizer),
+                stop=stop_when_decided(tokenizer, questions[row.sample].choices),
             )
-        tokens = chat_prompt(tokenizer, sample.prompt)[-room:]
-        found.append(Row(i, tokens, len(tokens)))
-    return tuple(found)
-
-
-def score(
-    rows: Sequence[Row],
-    samples: Sequence[Sample],
-    tokenizer: Tokenizer,
-    engine: Engine,
-    *,
-    progress: Progress | None = None,
-) -> MethodResult:
-    """Share of questions without the right answer."""
-    questions = of_kind(samples, ChoiceSample, "multiple_choice")
-    asked = [
-        GenerateRow(
-            row.tokens,
-            MAX_NEW_TOKENS,
-            repetition_penalty=REPETITION_PENALTY,
-            eos=end_of_text(tokenizer),
-            stop=stop_when_decided(tokenizer, questions[row.sample].choices),
-        )
-        for row in rows
-    ]
-    values, details = [], []
-    for question, new in zip(questions, engine.generate(asked, progress), strict=True):
-        reply = decode(tokenizer, new, special=False)
-        answer = answer_of(reply, question.choices)
-        values.append(0.0 if answer == question.answer else 1.0)
-        details.append({"answer": answer, "expected": question.answer, "reply": reply, "tokens": len(new)})
-    return MethodResult(math.fsum(values) / len(values), tuple(values), tuple(details))
+            for row in rows
+        ]
+        values, details = [], []
+        for question, new in zip(questions, engine.generate(asked, progress), strict=True):
+            reply = decode(tokenizer, new, special=False)
+            answer = answer_of(reply, question.choices)
+            values.append(0.0 if answer == question.answer else 1.0)
+            details.append({"answer": answer, "expected": question.answer, "reply": reply, "tokens": len(new)})
+        return MethodResult(math.fsum(values) / len(values), tuple(values), tuple(details))
 
 
 def stop_when_decided(tokenizer: Tokenizer, choices: Collection[str]) -> Callable[[Sequence[int]], bool]:
@@ -85,6 +90,3 @@ def stop_when_decided(tokenizer: Tokenizer, choices: Collection[str]) -> Callabl
         return any(found.group() in choices and found.end() < len(said) for found in _WORD.finditer(said))
 
     return decided
-
-
-multiple_choice = method("multiple_choice")(TwoSteps(rows, score))

@@ -8,66 +8,62 @@ a hard text choose its samples.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Annotated
 
 from annotated_types import Ge
 
 from sn37.engine.interface import Engine, Progress
 from sn37.errors import DataFault
-from sn37.methods.base import MethodResult, Row, Tokenizer, TwoSteps, method, of_kind
+from sn37.methods.base import MethodResult, Row, Tokenizer, method, of_kind
 from sn37.methods.losses import Fidelity, Unit, check_unit, loss_result, losses_of
 from sn37.methods.tokens import chat_prompt, encode
 from sn37.sample import ReferenceSample, Sample
 
-__all__ = ["reference_loss"]
+__all__ = ["ReferenceLoss"]
 
 
-def rows(
-    samples: Sequence[Sample],
-    tokenizer: Tokenizer,
-    sequence_length: int,
-    *,
-    unit: Unit = "nats_per_token",
-    max_tokens: Annotated[int, Ge(1)] | None = None,
-) -> tuple[Row, ...]:
-    """One row a sample: the end of the prompt, then the reference.
+@method("reference_loss")
+@dataclass(frozen=True)
+class ReferenceLoss:
+    """Mean over samples of the mean cross-entropy of the reference, given the prompt."""
 
-    max_tokens: leave out samples whose prompt and reference together are longer; only fair where
-    the competition fixes the tokenizer.
-    """
-    check_unit(unit)
-    fidelity = Fidelity(tokenizer)
-    found = []
-    for i, sample in enumerate(of_kind(samples, ReferenceSample, "reference_loss")):
-        prompt = chat_prompt(tokenizer, sample.prompt, sample.system)
-        tokens = encode(tokenizer, sample.reference)
-        reference = tokens[: sequence_length - 1]
-        size = fidelity.target_bytes(sample.reference, reference, whole=len(reference) == len(tokens))
-        too_long = max_tokens is not None and len(prompt) + len(tokens) > max_tokens
-        if reference and size and not too_long:
-            prompt = prompt[-(sequence_length - len(reference)) :]
-            found.append(Row(i, prompt + reference, len(prompt), size if unit == "bits_per_byte" else 0))
-    fidelity.check()
-    if not found:
-        raise DataFault(
-            f"reference_loss has no sample left of {len(samples)}; "
-            f"expected references that are not empty{'' if max_tokens is None else f', within {max_tokens} tokens'}"
-        )
-    return tuple(found)
+    unit: Unit = "nats_per_token"
+    """Of a loss."""
+    max_tokens: Annotated[int, Ge(1)] | None = None
+    """Leave out samples longer than this with their prompt; only fair where the competition fixes the tokenizer."""
 
+    def __post_init__(self) -> None:
+        check_unit(self.unit)
 
-def score(
-    rows: Sequence[Row],
-    samples: Sequence[Sample],
-    tokenizer: Tokenizer,
-    engine: Engine,
-    *,
-    progress: Progress | None = None,
-    unit: Unit = "nats_per_token",
-    max_tokens: Annotated[int, Ge(1)] | None = None,
-) -> MethodResult:
-    """Raises ModelFault when a loss is not finite."""
-    return loss_result(rows, losses_of(rows, engine, progress), unit, len(samples))
+    def rows(self, samples: Sequence[Sample], tokenizer: Tokenizer, sequence_length: int) -> tuple[Row, ...]:
+        """One row a sample: the end of the prompt, then the reference."""
+        fidelity = Fidelity(tokenizer)
+        found = []
+        for i, sample in enumerate(of_kind(samples, ReferenceSample, "reference_loss")):
+            prompt = chat_prompt(tokenizer, sample.prompt, sample.system)
+            tokens = encode(tokenizer, sample.reference)
+            reference = tokens[: sequence_length - 1]
+            size = fidelity.target_bytes(sample.reference, reference, whole=len(reference) == len(tokens))
+            too_long = self.max_tokens is not None and len(prompt) + len(tokens) > self.max_tokens
+            if reference and size and not too_long:
+                prompt = prompt[-(sequence_length - len(reference)) :]
+                found.append(Row(i, prompt + reference, len(prompt), size if self.unit == "bits_per_byte" else 0))
+        fidelity.check()
+        if not found:
+            within = "" if self.max_tokens is None else f", within {self.max_tokens} tokens"
+            raise DataFault(
+                f"reference_loss has no sample left of {len(samples)}; expected references that are not empty{within}"
+            )
+        return tuple(found)
 
-
-reference_loss = method("reference_loss")(TwoSteps(rows, score))
+    def score(
+        self,
+        rows: Sequence[Row],
+        samples: Sequence[Sample],
+        tokenizer: Tokenizer,
+        engine: Engine,
+        progress: Progress | None = None,
+    ) -> MethodResult:
+        """Raises ModelFault when a loss is not finite."""
+        return loss_result(rows, losses_of(rows, engine, progress), self.unit, len(samples))

@@ -7,70 +7,70 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from sn37.engine.interface import Engine, GenerateRow, Progress
 from sn37.errors import DataFault, ModelFault
-from sn37.methods.base import MethodResult, Row, Tokenizer, TokenizerFault, TwoSteps, method, of_kind
+from sn37.methods.base import MethodResult, Row, Tokenizer, TokenizerFault, method, of_kind
 from sn37.methods.losses import Fidelity, Unit, check_unit, loss_result, losses_of
 from sn37.methods.tokens import encode, opening, room_for_prompt
 from sn37.sample import Sample, TextSample
 
-__all__ = ["text_loss"]
+__all__ = ["TextLoss"]
 
 SANITY_PROMPT_TOKENS = 100
 SANITY_NEW_TOKENS = 20
 
 
-def rows(
-    samples: Sequence[Sample],
-    tokenizer: Tokenizer,
-    sequence_length: int,
-    *,
-    unit: Unit = "nats_per_token",
-    sanity_check: bool = True,
-) -> tuple[Row, ...]:
-    """One row a text: its first `sequence_length` tokens, after the tokenizer's own opening.
+@method("text_loss")
+@dataclass(frozen=True)
+class TextLoss:
+    """Mean over texts of the mean cross-entropy of every token but the first."""
 
-    In bits_per_byte every byte has to be paid for, so the first token is a target as well and something
-    must stand before it: the opening, or else the end-of-text token. A text without a target is left out.
-    """
-    check_unit(unit)
-    first = opening(tokenizer)
-    if unit == "bits_per_byte" and not first:
-        if tokenizer.eos_token_id is None:
-            raise TokenizerFault("the tokenizer has neither opening nor end-of-text token; bits_per_byte needs one")
-        first = (tokenizer.eos_token_id,)
-    fidelity = Fidelity(tokenizer)
-    found = []
-    for i, sample in enumerate(of_kind(samples, TextSample, "text_loss")):
-        tokens = encode(tokenizer, sample.text)
-        kept = tokens[: sequence_length - len(first)]
-        size = fidelity.target_bytes(sample.text, kept, whole=len(kept) == len(tokens))
-        if len(first + kept) > 1 and size:
-            found.append(Row(i, first + kept, 1, size if unit == "bits_per_byte" else 0))
-    fidelity.check()
-    if not found:
-        raise DataFault("text_loss got only texts of less than two tokens; expected longer ones")
-    return tuple(found)
+    unit: Unit = "nats_per_token"
+    """Of a loss."""
+    sanity_check: bool = True
+    """Whether a model must write sense; only a competition of models too small for it turns it off."""
 
+    def __post_init__(self) -> None:
+        check_unit(self.unit)
 
-def score(
-    rows: Sequence[Row],
-    samples: Sequence[Sample],
-    tokenizer: Tokenizer,
-    engine: Engine,
-    *,
-    progress: Progress | None = None,
-    unit: Unit = "nats_per_token",
-    sanity_check: bool = True,
-) -> MethodResult:
-    """Raises ModelFault when the sanity check fails or a loss is not finite.
+    def rows(self, samples: Sequence[Sample], tokenizer: Tokenizer, sequence_length: int) -> tuple[Row, ...]:
+        """One row a text: its first `sequence_length` tokens, after the tokenizer's own opening.
 
-    sanity_check: only a competition of models too small to write sense turns it off.
-    """
-    if sanity_check:
-        check_sanity(rows, engine)
-    return loss_result(rows, losses_of(rows, engine, progress), unit, len(samples))
+        In bits_per_byte every byte has to be paid for, so the first token is a target as well and something
+        must stand before it: the opening, or else the end-of-text token. A text without a target is left out.
+        """
+        first = opening(tokenizer)
+        if self.unit == "bits_per_byte" and not first:
+            if tokenizer.eos_token_id is None:
+                raise TokenizerFault("the tokenizer has neither opening nor end-of-text token; bits_per_byte needs one")
+            first = (tokenizer.eos_token_id,)
+        fidelity = Fidelity(tokenizer)
+        found = []
+        for i, sample in enumerate(of_kind(samples, TextSample, "text_loss")):
+            tokens = encode(tokenizer, sample.text)
+            kept = tokens[: sequence_length - len(first)]
+            size = fidelity.target_bytes(sample.text, kept, whole=len(kept) == len(tokens))
+            if len(first + kept) > 1 and size:
+                found.append(Row(i, first + kept, 1, size if self.unit == "bits_per_byte" else 0))
+        fidelity.check()
+        if not found:
+            raise DataFault("text_loss got only texts of less than two tokens; expected longer ones")
+        return tuple(found)
+
+    def score(
+        self,
+        rows: Sequence[Row],
+        samples: Sequence[Sample],
+        tokenizer: Tokenizer,
+        engine: Engine,
+        progress: Progress | None = None,
+    ) -> MethodResult:
+        """Raises ModelFault when the sanity check fails or a loss is not finite."""
+        if self.sanity_check:
+            check_sanity(rows, engine)
+        return loss_result(rows, losses_of(rows, engine, progress), self.unit, len(samples))
 
 
 def check_sanity(rows: Sequence[Row], engine: Engine) -> None:
@@ -93,6 +93,3 @@ def check_sanity(rows: Sequence[Row], engine: Engine) -> None:
             f"sanity check: one token makes up {min(repeats)} or more of {SANITY_NEW_TOKENS} in both continuations; "
             "expected half at most in one of them"
         )
-
-
-text_loss = method("text_loss")(TwoSteps(rows, score))

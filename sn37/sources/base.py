@@ -6,20 +6,20 @@ composes. What it draws is decided by `context.generator` alone, before any row 
 
 from __future__ import annotations
 
+import inspect
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, Protocol, TypeVar
 
 from annotated_types import Ge, Le
 
-from sn37.errors import DataFault
-from sn37.registry import Registry
+from sn37.errors import ConfigError, DataFault
+from sn37.registry import Factory, Registry
 from sn37.sample import Sample
 
 __all__ = [
-    "ARGUMENT_CHECKS",
     "SOURCES",
     "Context",
     "Count",
@@ -29,7 +29,6 @@ __all__ = [
     "Source",
     "TrustedHotkeys",
     "Verifier",
-    "argument_check",
     "source",
 ]
 
@@ -122,14 +121,45 @@ class Context:
             raise DataFault(f"{what} gave {len(samples)} samples; expected {least} or more{why}")
 
 
-Source = Callable[..., list[Sample]]
-"""A source: draws samples from a Context; keyword arguments come from the task. Raises DataFault."""
+Source = Callable[[Context], list[Sample]]
+"""Draws the samples of a task. What it draws follows from the context alone. Raises DataFault."""
 
 SOURCES: Registry[Source] = Registry("source")
-source = SOURCES
-"""Decorator: `@source("name")` registers a source."""
+"""Every source there is, by the name that a competition file calls it by."""
 
-ARGUMENT_CHECKS: Registry[Callable[..., None]] = Registry("argument check")
-argument_check = ARGUMENT_CHECKS
-"""Decorator: `@argument_check("name")` registers what a source has to say about its arguments (given as
-keywords) when a competition is read, beyond their types. It raises ValueError."""
+F = TypeVar("F", bound=Callable[..., object])
+
+
+def source(name: str) -> Callable[[F], F]:
+    """Decorator: register a source under `name`.
+
+    A frozen dataclass whose fields are the arguments, and which is called with a Context; or a plain function whose
+    first parameter is `context`, or `rng` where a random generator is all it needs, and which returns or yields
+    samples: its other parameters are the arguments.
+
+    >>> @source("squares")
+    ... def squares(rng, count: int = 3):
+    ...     for _ in range(count):
+    ...         number = rng.randint(2, 99)
+    ...         yield ReferenceSample(f"What is {number} squared?", str(number**2))
+    """
+
+    def register(entry: F) -> F:
+        if isinstance(entry, type):
+            SOURCES.add(name, Factory(entry, entry))
+            return entry
+        first = next(iter(inspect.signature(entry).parameters), "")
+        if first not in ("context", "rng"):
+            raise ConfigError(f"the source {name!r} begins with {first or 'no parameter'!r}; expected context or rng")
+
+        def make(**arguments: object) -> Source:
+            def draw(context: Context) -> list[Sample]:
+                drawn: Any = entry(context.generator if first == "rng" else context, **arguments)
+                return list(drawn)
+
+            return draw
+
+        SOURCES.add(name, Factory(make, entry, frozenset((first,))))
+        return entry
+
+    return register

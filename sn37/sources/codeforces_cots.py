@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from sn37.sample import ReferenceSample, Sample
 from sn37.sources.base import Context, Count, source
 from sn37.sources.pages import page_indices
 from sn37.sources.synthetic_1_sft import exchange
 
-__all__ = ["codeforces_cots"]
+__all__ = ["CodeforcesCots"]
 
 REPO = "open-r1/codeforces-cots"
 
@@ -16,27 +18,35 @@ CHARACTERS_PER_TOKEN = 4
 
 
 @source("codeforces_cots")
-def codeforces_cots(
-    context: Context,
-    *,
-    rows: Count = 120,
-    page_rows: Count = 40,
-    min_samples: Count = 20,
-    max_tokens: int = 16_384,
-    config: str = "solutions",
-    split: str = "train",
-) -> list[Sample]:
-    """Questions and whole replies of the `rows` rows read, without those estimated at over `max_tokens`."""
-    total = context.datasets.num_rows(REPO, config, split)
-    indices = page_indices(context.generator, total, rows, page_rows, REPO)
-    samples: list[Sample] = []
-    for row in context.datasets.rows(REPO, config, split, indices, ["messages"]):
-        question, reply = exchange(row["messages"])
-        if not question or not reply:
-            context.drop("rows without exactly two messages")
-        elif len(question) + len(reply) > max_tokens * CHARACTERS_PER_TOKEN:
-            context.drop("rows that are too long")
-        else:
-            samples.append(ReferenceSample(question, reply))
-    context.enough(samples, min_samples, REPO)
-    return samples
+@dataclass(frozen=True)
+class CodeforcesCots:
+    """Questions and whole replies, without those that are too long."""
+
+    rows: Count = 120
+    """Rows that are read."""
+    page_rows: Count = 40
+    """Neighbouring rows that are read together."""
+    min_samples: Count = 20
+    """Fewer samples are a data fault."""
+    max_tokens: int = 16_384
+    """Rows estimated to be longer, in tokens, are left out."""
+    config: str = "solutions"
+    """The dataset's config."""
+    split: str = "train"
+    """The config's split."""
+
+    def __call__(self, context: Context) -> list[Sample]:
+        """The samples, drawn with the context's generator."""
+        total = context.datasets.num_rows(REPO, self.config, self.split)
+        indices = page_indices(context.generator, total, self.rows, self.page_rows, REPO)
+        samples: list[Sample] = []
+        for row in context.datasets.rows(REPO, self.config, self.split, indices, ["messages"]):
+            question, reply = exchange(row["messages"])
+            if not question or not reply:
+                context.drop("rows without exactly two messages")
+            elif len(question) + len(reply) > self.max_tokens * CHARACTERS_PER_TOKEN:
+                context.drop("rows that are too long")
+            else:
+                samples.append(ReferenceSample(question, reply))
+        context.enough(samples, self.min_samples, REPO)
+        return samples

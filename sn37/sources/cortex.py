@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from sn37.sample import ReferenceSample, Sample
 from sn37.sources.authors import MIN_STAKE, SignedRuns
 from sn37.sources.base import Context, Count, source
 
-__all__ = ["cortex", "unwanted"]
+__all__ = ["Cortex", "unwanted"]
 
 RUNS = SignedRuns("cortex-t/multi-modality", 18, "hotkey", "signature", {"type": "validator"})
 
@@ -38,34 +39,40 @@ _UNWANTED = re.compile("|".join(_REFUSALS + _SPEAKS_OF_ITSELF), re.IGNORECASE)
 
 
 @source("cortex")
-def cortex(
-    context: Context,
-    *,
-    max_samples: Count = 300,
-    min_samples: Count = 50,
-    min_score: float = 0.85,
-    max_age_hours: float = 4.0,
-    run_rows: Count = 5_000,
-    min_stake: float = MIN_STAKE,
-) -> list[Sample]:
-    """Prompts of the last hours and the replies that were scored `min_score` or better.
+@dataclass(frozen=True)
+class Cortex:
+    """Prompts of the last hours and the replies that were scored well."""
 
-    run_rows: the most history rows that are taken from one run.
-    """
-    found: dict[Sample, None] = {}
-    for row in RUNS.rows(context, min_stake=min_stake, max_age_hours=max_age_hours, run_rows=run_rows):
-        for prompt, reply, score in _replies(row):
-            if not prompt or not reply:
-                context.drop("replies or prompts without text")
-            elif not score >= min_score:  # so that NaN is low
-                context.drop("replies with a low score")
-            elif unwanted(reply):
-                context.drop("replies that refuse or speak of themselves")
-            else:
-                found[ReferenceSample(prompt, reply)] = None
-    samples = list(found)
-    context.enough(samples, min_samples, RUNS.project)
-    return context.generator.sample(samples, min(len(samples), max_samples))
+    max_samples: Count = 300
+    """At most so many samples are kept."""
+    min_samples: Count = 50
+    """Fewer samples are a data fault."""
+    min_score: float = 0.85
+    """Replies scored lower are left out."""
+    max_age_hours: float = 4.0
+    """Hours before the sync block from which rows count."""
+    run_rows: Count = 5_000
+    """The most history rows that are taken from one run."""
+    min_stake: float = MIN_STAKE
+    """TAO from which a validator is trusted as an author."""
+
+    def __call__(self, context: Context) -> list[Sample]:
+        """The samples, drawn with the context's generator."""
+        found: dict[Sample, None] = {}
+        rows = RUNS.rows(context, min_stake=self.min_stake, max_age_hours=self.max_age_hours, run_rows=self.run_rows)
+        for row in rows:
+            for prompt, reply, score in _replies(row):
+                if not prompt or not reply:
+                    context.drop("replies or prompts without text")
+                elif not score >= self.min_score:  # so that NaN is low
+                    context.drop("replies with a low score")
+                elif unwanted(reply):
+                    context.drop("replies that refuse or speak of themselves")
+                else:
+                    found[ReferenceSample(prompt, reply)] = None
+        samples = list(found)
+        context.enough(samples, self.min_samples, RUNS.project)
+        return context.generator.sample(samples, min(len(samples), self.max_samples))
 
 
 def unwanted(reply: str) -> bool:

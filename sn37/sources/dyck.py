@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from random import Random
 
 from sn37.sample import ReferenceSample, Sample
 from sn37.sources.base import Context, Count, source
 
-__all__ = ["balanced", "dyck"]
+__all__ = ["Dyck", "balanced"]
 
 PAIRS = (("<", ">"), ("[", "]"), ("{", "}"), ("(", ")"))
 FEWEST_PAIRS = 2
@@ -16,9 +17,16 @@ MOST_CUT = 3
 
 
 @source("dyck")
-def dyck(context: Context, *, count: Count = 100) -> list[Sample]:
-    """`count` strings of 2 to 20 pairs; the reference is the 1 to 3 closing characters at the end."""
-    return [_sample(context.generator) for _ in range(count)]
+@dataclass(frozen=True)
+class Dyck:
+    """Strings of 2 to 20 pairs of brackets; the reference is the 1 to 3 closing characters at the end."""
+
+    count: Count = 100
+    """Samples that are drawn."""
+
+    def __call__(self, context: Context) -> list[Sample]:
+        """The samples, drawn with the context's generator."""
+        return [_sample(context.generator) for _ in range(self.count)]
 
 
 def _sample(generator: Random) -> ReferenceSample:

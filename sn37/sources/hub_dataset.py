@@ -7,59 +7,87 @@ or `prompt`, `choices` and `answer` (or `answer_index`, counted from 0).
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sn37.sample import Sample
-from sn37.sources.base import Context, Count, argument_check, source
+from sn37.sources.base import Context, Count, source
 from sn37.sources.filters import Condition, Filter
 from sn37.sources.pages import page_indices
 from sn37.sources.recipes import Recipe
 from sn37.sources.templates import Absent
 
-__all__ = ["hub_dataset"]
+__all__ = ["HubDataset"]
 
 _TEMPLATES = ("text", "prompt", "reference", "system", "choices", "answer", "answer_index")
 
 
 @source("hub_dataset")
-def hub_dataset(
-    context: Context,
-    *,
-    repo: str,
-    config: str = "default",
-    split: str = "train",
-    rows: Count = 400,
-    page_rows: Count = 100,
-    max_samples: Count = 400,
-    min_samples: Count = 1,
-    filters: Sequence[Condition] = (),
-    text: str = "",
-    prompt: str = "",
-    reference: str = "",
-    system: str = "",
-    choices: str | Sequence[str] = "",
-    answer: str = "",
-    answer_index: str = "",
-) -> list[Sample]:
-    """`rows` rows are read, page by page until `max_samples` that pass all `filters` are found.
+@dataclass(frozen=True)
+class HubDataset:
+    """Samples made of rows by templates: page by page, until `max_samples` that pass all filters are found."""
 
-    choices: a template for each, or one template that names a column holding a list.
-    """
-    given = (text, prompt, reference, system, choices, answer, answer_index)
-    recipe = Recipe.parse(dict(zip(_TEMPLATES, given, strict=True)))
-    conditions = [Filter.parse(condition) for condition in filters]
-    columns = recipe.columns | {condition.path.column for condition in conditions}
-    where = f"{repo} ({config}, {split})"
-    total = context.datasets.num_rows(repo, config, split)
-    indices = page_indices(context.generator, total, rows, page_rows, where)
-    samples: list[Sample] = []
-    for start in range(0, len(indices), page_rows):
-        if len(samples) >= max_samples:
-            break
-        page = indices[start : start + page_rows]
-        samples += _kept(context, recipe, conditions, context.datasets.rows(repo, config, split, page, sorted(columns)))
-    context.enough(samples, min_samples, where)
-    return samples[:max_samples]
+    repo: str
+    """The dataset, `namespace/name`."""
+    config: str = "default"
+    """The dataset's config."""
+    split: str = "train"
+    """The config's split."""
+    rows: Count = 400
+    """Rows that are read."""
+    page_rows: Count = 100
+    """Neighbouring rows that are read together."""
+    max_samples: Count = 400
+    """At most so many samples are kept."""
+    min_samples: Count = 1
+    """Fewer samples are a data fault."""
+    filters: Sequence[Condition] = ()
+    """Conditions that a row must meet, all of them."""
+    text: str = ""
+    """Template of a plain text."""
+    prompt: str = ""
+    """Template of the prompt."""
+    reference: str = ""
+    """Template of the reference reply."""
+    system: str = ""
+    """Template of the system prompt."""
+    choices: str | Sequence[str] = ""
+    """A template for each choice, or one that names a column holding a list."""
+    answer: str = ""
+    """Template of the right choice."""
+    answer_index: str = ""
+    """Template of the right choice's place, counted from 0."""
+
+    def __post_init__(self) -> None:
+        """Raises ConfigError on templates that cannot be read or make no sample, and on filters alike."""
+        _ = self.recipe, self.conditions
+
+    @property
+    def recipe(self) -> Recipe:
+        """What makes a sample of a row."""
+        return Recipe.parse({name: getattr(self, name) for name in _TEMPLATES})
+
+    @property
+    def conditions(self) -> list[Filter]:
+        """The filters, read."""
+        return [Filter.parse(condition) for condition in self.filters]
+
+    def __call__(self, context: Context) -> list[Sample]:
+        """The samples, drawn with the context's generator."""
+        recipe, conditions = self.recipe, self.conditions
+        columns = recipe.columns | {condition.path.column for condition in conditions}
+        where = f"{self.repo} ({self.config}, {self.split})"
+        total = context.datasets.num_rows(self.repo, self.config, self.split)
+        indices = page_indices(context.generator, total, self.rows, self.page_rows, where)
+        samples: list[Sample] = []
+        for start in range(0, len(indices), self.page_rows):
+            if len(samples) >= self.max_samples:
+                break
+            page = indices[start : start + self.page_rows]
+            read = context.datasets.rows(self.repo, self.config, self.split, page, sorted(columns))
+            samples += _kept(context, recipe, conditions, read)
+        context.enough(samples, self.min_samples, where)
+        return samples[: self.max_samples]
 
 
 def _kept(
@@ -73,11 +101,3 @@ def _kept(
             yield recipe.sample(row)
         except Absent as absent:
             context.drop(f"rows with {absent}")
-
-
-@argument_check("hub_dataset")
-def check(*, filters: Sequence[Condition] = (), **args: Any) -> None:
-    """Raises ConfigError on templates that cannot be read or make no sample, and on filters alike."""
-    Recipe.parse({name: args.get(name, "") for name in _TEMPLATES})
-    for condition in filters:
-        Filter.parse(condition)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
@@ -15,7 +16,7 @@ from sn37.sources.base import Context, Count, source
 from sn37.sources.macrobench import REPO, answered
 from sn37.sources.pages import page_indices
 
-__all__ = ["if_eval", "question_and_answer"]
+__all__ = ["IfEval", "question_and_answer"]
 
 MAX_CHARACTERS = 20_000
 READ_PER_SAMPLE = 3
@@ -28,36 +29,46 @@ Pair = tuple[str, str]
 
 
 @source("if_eval")
-def if_eval(
-    context: Context,
-    *,
-    version: Literal[1, 2] = 2,
-    count: Count = 40,
-    min_samples: Count = 10,
-    configs: Count = 10,
-    min_stake: float = MIN_STAKE,
-    repo: str = "",
-    config: str = "default",
-    split: str = "train",
-    question: str = "question",
-    answer: str = "answer",
-    page_rows: Count = 100,
-) -> list[Sample]:
-    """Up to `count` pairs of neighbouring questions with rules of `version`.
+@dataclass(frozen=True)
+class IfEval:
+    """Pairs of neighbouring questions under the same rules."""
 
-    repo: "" for macrobench (`configs` of it, by authors with `min_stake`), or a hub dataset: pages of
-    `page_rows` rows of its `config` and `split` are read, the columns `question` and `answer`.
-    """
-    wanted = READ_PER_SAMPLE * count
-    if repo:
-        found = _from_dataset(context, (repo, config, split), (question, answer), wanted, page_rows)
-    else:
-        found = _from_macrobench(context, configs, min_stake, wanted)
-    usable = _usable(context, found)
-    neighbours = list(pairwise(usable))[:count]
-    samples: list[Sample] = [_sample(context, first, second, version) for first, second in neighbours]
-    context.enough(samples, min_samples, repo or REPO)
-    return samples
+    version: Literal[1, 2] = 2
+    """Of the rules: 1 or 2."""
+    count: Count = 40
+    """Pairs that are drawn."""
+    min_samples: Count = 10
+    """Fewer samples are a data fault."""
+    configs: Count = 10
+    """Configs of macrobench that are drawn."""
+    min_stake: float = MIN_STAKE
+    """TAO from which a validator is trusted as an author."""
+    repo: str = ""
+    """A hub dataset with questions and answers; "" for macrobench."""
+    config: str = "default"
+    """The dataset's config."""
+    split: str = "train"
+    """The config's split."""
+    question: str = "question"
+    """The column of the questions."""
+    answer: str = "answer"
+    """The column of the answers."""
+    page_rows: Count = 100
+    """Neighbouring rows that are read together."""
+
+    def __call__(self, context: Context) -> list[Sample]:
+        """The samples, drawn with the context's generator."""
+        wanted = READ_PER_SAMPLE * self.count
+        if self.repo:
+            place = (self.repo, self.config, self.split)
+            found = _from_dataset(context, place, (self.question, self.answer), wanted, self.page_rows)
+        else:
+            found = _from_macrobench(context, self.configs, self.min_stake, wanted)
+        usable = _usable(context, found)
+        neighbours = list(pairwise(usable))[: self.count]
+        samples: list[Sample] = [_sample(context, first, second, self.version) for first, second in neighbours]
+        context.enough(samples, self.min_samples, self.repo or REPO)
+        return samples
 
 
 def question_and_answer(challenge: str, letter: str) -> Pair | None:

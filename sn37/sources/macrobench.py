@@ -3,12 +3,14 @@ macrocosm-os/macrobench-bittensor-01 (protocol, section 5)."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from sn37.errors import DataFault
 from sn37.sample import ChoiceSample, Sample
 from sn37.sources.authors import MIN_STAKE, Authors
 from sn37.sources.base import Context, Count, source
 
-__all__ = ["CHOICES", "answered", "macrobench"]
+__all__ = ["CHOICES", "Macrobench", "answered"]
 
 REPO = "macrocosm-os/macrobench-bittensor-01"
 NETUID = 1
@@ -16,19 +18,25 @@ CHOICES = ("A", "B", "C", "D")
 
 
 @source("macrobench")
-def macrobench(
-    context: Context,
-    *,
-    configs: Count = 10,
-    max_samples: Count = 700,
-    min_samples: Count = 50,
-    min_stake: float = MIN_STAKE,
-) -> list[Sample]:
+@dataclass(frozen=True)
+class Macrobench:
     """Questions with the letters A to D to choose from, and the right letter."""
-    found = answered(context, configs=configs, max_samples=max_samples, min_stake=min_stake)
-    samples: list[Sample] = [ChoiceSample(challenge, CHOICES, letter) for challenge, letter in found]
-    context.enough(samples, min_samples, REPO)
-    return samples
+
+    configs: Count = 10
+    """Configs that are drawn."""
+    max_samples: Count = 700
+    """At most so many samples are kept."""
+    min_samples: Count = 50
+    """Fewer samples are a data fault."""
+    min_stake: float = MIN_STAKE
+    """TAO from which a validator is trusted as an author."""
+
+    def __call__(self, context: Context) -> list[Sample]:
+        """The samples, drawn with the context's generator."""
+        found = answered(context, configs=self.configs, max_samples=self.max_samples, min_stake=self.min_stake)
+        samples: list[Sample] = [ChoiceSample(challenge, CHOICES, letter) for challenge, letter in found]
+        context.enough(samples, self.min_samples, REPO)
+        return samples
 
 
 def answered(

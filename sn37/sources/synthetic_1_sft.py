@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import Any
 
 from sn37.sample import ReferenceSample, Sample
 from sn37.sources.base import Context, Count, source
 from sn37.sources.pages import page_indices
 
-__all__ = ["SYSTEM_PROMPT", "answer_end", "synthetic_1_sft"]
+__all__ = ["SYSTEM_PROMPT", "Synthetic1Sft", "answer_end"]
 
 REPO = "PrimeIntellect/SYNTHETIC-1-SFT-Data"
 COLUMNS = ("response_id", "problem_id", "task_type", "score", "messages")
@@ -24,26 +25,34 @@ _OUTPUT = re.compile(r'\{\s*"output"\s*:\s*"(?:[^"\\]|\\.)*"\s*\}', re.DOTALL)
 
 
 @source("synthetic_1_sft")
-def synthetic_1_sft(
-    context: Context,
-    *,
-    rows: Count = 150,
-    page_rows: Count = 50,
-    max_samples: Count = 120,
-    min_samples: Count = 40,
-    config: str = "default",
-    split: str = "train",
-) -> list[Sample]:
-    """Questions, and the trace up to and with the answer as reference; `rows` are read, `max_samples` kept."""
-    total = context.datasets.num_rows(REPO, config, split)
-    indices = page_indices(context.generator, total, rows, page_rows, REPO)
-    samples: list[Sample] = []
-    for row in context.datasets.rows(REPO, config, split, indices, COLUMNS):
-        sample = _sample(row, context)
-        if sample is not None and len(samples) < max_samples:
-            samples.append(sample)
-    context.enough(samples, min_samples, REPO)
-    return samples
+@dataclass(frozen=True)
+class Synthetic1Sft:
+    """Questions, and the trace up to and with the answer as reference."""
+
+    rows: Count = 150
+    """Rows that are read."""
+    page_rows: Count = 50
+    """Neighbouring rows that are read together."""
+    max_samples: Count = 120
+    """At most so many samples are kept."""
+    min_samples: Count = 40
+    """Fewer samples are a data fault."""
+    config: str = "default"
+    """The dataset's config."""
+    split: str = "train"
+    """The config's split."""
+
+    def __call__(self, context: Context) -> list[Sample]:
+        """The samples, drawn with the context's generator."""
+        total = context.datasets.num_rows(REPO, self.config, self.split)
+        indices = page_indices(context.generator, total, self.rows, self.page_rows, REPO)
+        samples: list[Sample] = []
+        for row in context.datasets.rows(REPO, self.config, self.split, indices, COLUMNS):
+            sample = _sample(row, context)
+            if sample is not None and len(samples) < self.max_samples:
+                samples.append(sample)
+        context.enough(samples, self.min_samples, REPO)
+        return samples
 
 
 def _sample(row: dict[str, Any], context: Context) -> Sample | None:

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from sn37.ifeval import common_words
 from sn37.sample import ReferenceSample, Sample
 from sn37.sources.base import Context, Count, source
 
-__all__ = ["word_sorting"]
+__all__ = ["WordSorting"]
 
 FEWEST_WORDS = 2
 MOST_WORDS = 20
 
 
 @source("word_sorting")
-def word_sorting(context: Context, *, count: Count = 400) -> list[Sample]:
-    """`count` lists of 2 to 20 distinct words; the reference is the list sorted, one space between words."""
-    return [_sample(context) for _ in range(count)]
+@dataclass(frozen=True)
+class WordSorting:
+    """Lists of 2 to 20 distinct words; the reference is the list sorted, one space between words."""
+
+    count: Count = 400
+    """Samples that are drawn."""
+
+    def __call__(self, context: Context) -> list[Sample]:
+        """The samples, drawn with the context's generator."""
+        return [_sample(context) for _ in range(self.count)]
 
 
 def _sample(context: Context) -> ReferenceSample:

@@ -123,7 +123,7 @@ def draw(plan: Plan, task: EvalTask, subnet: Subnet, hub: Hub) -> tuple[tuple[Sa
         trusted=lambda netuid, min_stake: subnet.trusted(netuid, min_stake, plan.sync_block),
         verify=verify,
     )
-    samples = tuple(SOURCES[task.source](context, **task.source_args))
+    samples = tuple(SOURCES[task.source](**task.source_args)(context))
     return samples, {"notes": context.notes, "revisions": dict(datasets.revisions)}
 
 

@@ -53,11 +53,11 @@ normalization = { kind = "inverse_exponential", ceiling = 40.0 }
 @pytest.fixture(autouse=True)
 def _registries_as_they_were() -> Iterator[None]:
     """What a test registers is gone after it."""
-    known = [(registry, dict(registry._entries)) for registry in (SOURCES, METHODS)]
+    known = [(registry, dict(registry._factories)) for registry in (SOURCES, METHODS)]
     yield
     for registry, entries in known:
-        registry._entries.clear()
-        registry._entries.update(entries)
+        registry._factories.clear()
+        registry._factories.update(entries)
 
 
 @pytest.fixture

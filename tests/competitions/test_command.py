@@ -101,9 +101,9 @@ def test_a_published_competition_is_funded_by_others(
 
 
 def test_a_competition_with_ones_own_code_is_not_published(own: Callable[..., Path], tmp_path: Path) -> None:
-    from sn37.sources import SOURCES
+    from sn37.sources import source
 
-    SOURCES("unpublished")(lambda context: [])
+    source("unpublished")(lambda context: [])
     with pytest.raises(ConfigError, match="code outside the package is never used here"):
         said("publish", own(('"word_sorting"', '"unpublished"')), "--repo", "someone/own")
 

@@ -133,8 +133,8 @@ def samples(world, tmp_path_factory):
     as_of = world.chain.timestamp(head)
     datasets = PinnedDatasets(world.hub(), as_of, tmp_path_factory.mktemp("pages"))
     return {
-        task.name: SOURCES[task.source](
-            Context(generator(seed, task.name), as_of, datasets, None, None, None), **task.source_args
+        task.name: SOURCES[task.source](**task.source_args)(
+            Context(generator(seed, task.name), as_of, datasets, None, None, None)
         )
         for task in world.competition.tasks
     }
@@ -146,7 +146,7 @@ def raw(world, submissions, samples):
     from sn37.checks.tokenizer import load_tokenizer
     from sn37.checks.weights import inspect
     from sn37.engine.reference import ReferenceEngine
-    from sn37.methods import METHODS
+    from sn37.methods import METHODS, apply
 
     constraints = world.competition.constraints
     folder, _ = world.hub().fetch_tokenizer(constraints.tokenizer)
@@ -156,7 +156,7 @@ def raw(world, submissions, samples):
         with fetch(world, submissions, miner) as model:
             engine = ReferenceEngine(inspect(model.folder, constraints), constraints.sequence_length)
             found[miner.steps] = {
-                task.name: METHODS[task.method](samples[task.name], tokenizer, engine, **task.method_args).score
+                task.name: apply(METHODS[task.method](**task.method_args), samples[task.name], tokenizer, engine).score
                 for task in world.competition.tasks
             }
     return dict(sorted(found.items()))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sn37.engine.interface import GenerateRow
 from sn37.errors import DataFault
 from sn37.ifeval import rule_of
-from sn37.methods import METHODS, TokenizerFault
+from sn37.methods import METHODS, TokenizerFault, apply
 from sn37.methods.if_eval import cost, similarity
 from sn37.methods.multiple_choice import answer_of, stop_when_decided
 from sn37.methods.tokens import chat_prompt
@@ -59,7 +59,7 @@ def test_the_answer_is_the_first_word_that_equals_a_choice(reply: str, answer: s
 def test_multiple_choice_is_the_share_of_questions_not_answered_right(tokenizer: Any, tools: Any) -> None:
     replies = {"one": "A", "two": "It is C.", "three": "nothing", "four": "C"}
     samples = [ChoiceSample(prompt, CHOICES, "C") for prompt in replies]
-    result = METHODS["multiple_choice"](samples, tokenizer, playing(tokenizer, tools, replies))
+    result = apply(METHODS["multiple_choice"](), samples, tokenizer, playing(tokenizer, tools, replies))
     assert result.values == (1.0, 0.0, 1.0, 0.0)
     assert result.score == 0.5
     assert [detail["answer"] for detail in result.details] == ["A", "C", None, "C"]
@@ -68,7 +68,7 @@ def test_multiple_choice_is_the_share_of_questions_not_answered_right(tokenizer:
 
 def test_multiple_choice_asks_as_the_protocol_says(tokenizer: Any, tools: Any) -> None:
     engine = playing(tokenizer, tools, {"one": "word " * 100})
-    METHODS["multiple_choice"]([ChoiceSample("one", CHOICES, "A")], tokenizer, engine)
+    apply(METHODS["multiple_choice"](), [ChoiceSample("one", CHOICES, "A")], tokenizer, engine)
     (row,) = engine.asked
     assert isinstance(row, GenerateRow)
     assert (row.max_new_tokens, row.repetition_penalty, row.eos) == (20, 1.1, {tokenizer.eos_token_id})
@@ -76,18 +76,18 @@ def test_multiple_choice_asks_as_the_protocol_says(tokenizer: Any, tools: Any) -
 
 def test_a_prompt_leaves_room_for_the_reply(tokenizer: Any) -> None:
     sample = ChoiceSample("word " * 100, CHOICES, "A")
-    (row,) = METHODS["multiple_choice"].rows([sample], tokenizer, 60)
+    (row,) = METHODS["multiple_choice"]().rows([sample], tokenizer, 60)
     assert row.tokens == chat_prompt(tokenizer, sample.prompt)[-40:]
 
 
 def test_choices_of_several_words_are_the_data_s_fault(tokenizer: Any) -> None:
     with pytest.raises(DataFault, match="use choice_likelihood"):
-        METHODS["multiple_choice"].rows([ChoiceSample("q", ("ice cream", "tea"), "tea")], tokenizer, 512)
+        METHODS["multiple_choice"]().rows([ChoiceSample("q", ("ice cream", "tea"), "tea")], tokenizer, 512)
 
 
 def test_a_decided_row_ends_early(tokenizer: Any, tools: Any) -> None:
     engine = playing(tokenizer, tools, {"one": "B. For the river rose in the night."})
-    result = METHODS["multiple_choice"]([ChoiceSample("one", CHOICES, "B")], tokenizer, engine)
+    result = apply(METHODS["multiple_choice"](), [ChoiceSample("one", CHOICES, "B")], tokenizer, engine)
     assert result.values == (0.0,)
     assert result.details[0]["tokens"] == 2
 
@@ -163,8 +163,10 @@ def piece_tokenizer(tools: Any) -> Any:
 def test_an_engine_that_does_not_stop_gives_the_same_result(tokenizer: Any, tools: Any) -> None:
     replies = {f"question {i}": text for i, text in enumerate(["A. Then B", "AB A", "no", "D", "naïve C—so", "B's A"])}
     samples = [ChoiceSample(prompt, CHOICES, "A") for prompt in replies]
-    stopping = METHODS["multiple_choice"](samples, tokenizer, playing(tokenizer, tools, replies))
-    going_on = METHODS["multiple_choice"](samples, tokenizer, playing(tokenizer, tools, replies, heed_stop=False))
+    stopping = apply(METHODS["multiple_choice"](), samples, tokenizer, playing(tokenizer, tools, replies))
+    going_on = apply(
+        METHODS["multiple_choice"](), samples, tokenizer, playing(tokenizer, tools, replies, heed_stop=False)
+    )
     assert stopping.values == going_on.values
     assert sum(d["tokens"] for d in stopping.details) < sum(d["tokens"] for d in going_on.details)
 
@@ -204,7 +206,7 @@ def test_a_reply_counts_as_often_as_it_has_rules(tokenizer: Any, tools: Any) -> 
         InstructionSample(("c", "d"), (rules(*("upper_case", "no_commas", "quotation")),) * 2),
     ]
     replies = {"a": "yes, it is", "b": "0123", "c": "NO", "d": '"NO WAY, 42"'}
-    result = METHODS["if_eval"](samples, tokenizer, playing(tokenizer, tools, replies))
+    result = apply(METHODS["if_eval"](), samples, tokenizer, playing(tokenizer, tools, replies))
     # a: 0 of 1; b: 1 of 1; c and d: 2 of 3
     assert result.values == pytest.approx([0.5, 5 / 9])
     assert result.score == pytest.approx((1 * 1 + 1 * 0 + 3 * 5 / 9 + 3 * 5 / 9) / 8)
@@ -217,7 +219,7 @@ def test_answering_two_questions_alike_in_over_a_tenth_of_the_samples_scores_one
     count: int, alike: int, fails: bool, tokenizer: Any, tools: Any
 ) -> None:
     samples, replies = pairs(count, alike)
-    result = METHODS["if_eval"](samples, tokenizer, playing(tokenizer, tools, replies))
+    result = apply(METHODS["if_eval"](), samples, tokenizer, playing(tokenizer, tools, replies))
     assert result.values == (0.0,) * count
     assert result.score == (1.0 if fails else 0.0)
     assert ("alike" in result.note) is fails
@@ -225,7 +227,7 @@ def test_answering_two_questions_alike_in_over_a_tenth_of_the_samples_scores_one
 
 def test_two_empty_replies_are_alike(tokenizer: Any, tools: Any) -> None:
     samples, replies = pairs(1)
-    result = METHODS["if_eval"](samples, tokenizer, playing(tokenizer, tools, dict.fromkeys(replies, "")))
+    result = apply(METHODS["if_eval"](), samples, tokenizer, playing(tokenizer, tools, dict.fromkeys(replies, "")))
     assert result.score == 1.0
 
 
@@ -239,7 +241,7 @@ def test_similarity_does_not_match_on_blanks() -> None:
 def test_if_eval_asks_as_the_protocol_says(tokenizer: Any, tools: Any) -> None:
     samples, replies = pairs(2)
     engine = playing(tokenizer, tools, replies)
-    METHODS["if_eval"](samples, tokenizer, engine)
+    apply(METHODS["if_eval"](), samples, tokenizer, engine)
     assert [row.tokens for row in engine.asked] == [
         chat_prompt(tokenizer, prompt) for sample in samples for prompt in sample.prompts
     ]
@@ -251,4 +253,4 @@ def test_if_eval_asks_as_the_protocol_says(tokenizer: Any, tools: Any) -> None:
 def test_blanks_around_a_reply_do_not_count(tokenizer: Any, tools: Any) -> None:
     sample = InstructionSample(("a", "b"), (rules("quotation"), rules("quotation")))
     engine = playing(tokenizer, tools, {"a": ' "one"\n', "b": '"0123456789"'})
-    assert METHODS["if_eval"]([sample], tokenizer, engine).score == 0
+    assert apply(METHODS["if_eval"](), [sample], tokenizer, engine).score == 0

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sn37.errors import ConfigError, DataFault, ModelFault
-from sn37.methods import METHODS, TokenizerFault
+from sn37.methods import METHODS, TokenizerFault, apply
 from sn37.methods.tokens import chat_prompt
 from sn37.sample import ChoiceSample, ReferenceSample, TextSample
 
@@ -49,7 +49,7 @@ def test_reference_loss_is_the_mean_of_the_mean_losses_of_the_references(
         )
         reference = tokenizer.encode(sample.reference, add_special_tokens=False)
         expected.append(by_hand(engine, prompt + reference, len(prompt)) / len(reference))
-    result = METHODS["reference_loss"](samples, tokenizer, engine)
+    result = apply(METHODS["reference_loss"](), samples, tokenizer, engine)
     assert result.values == pytest.approx(expected, rel=1e-12)
     assert result.score == pytest.approx(sum(expected) / 2, rel=1e-12)
     assert result.samples == ()
@@ -60,7 +60,7 @@ def test_text_loss_counts_every_token_but_the_first(tokenizer: Any, engine: Any,
     for text in tools.prose:
         tokens = tokenizer.encode(text, add_special_tokens=False)
         expected.append(by_hand(engine, tokens, 1) / (len(tokens) - 1))
-    result = METHODS["text_loss"](samples_of("text_loss", tools.prose), tokenizer, engine, sanity_check=False)
+    result = apply(METHODS["text_loss"](sanity_check=False), samples_of("text_loss", tools.prose), tokenizer, engine)
     assert result.values == pytest.approx(expected, rel=1e-12)
     assert result.score == pytest.approx(sum(expected) / len(expected), rel=1e-12)
 
@@ -71,9 +71,9 @@ def test_a_sample_s_value_does_not_depend_on_the_others(
     method: str, unit: str, tokenizer: Any, engine: Any, tools: Any
 ) -> None:
     args = {"unit": unit} | ({"sanity_check": False} if method == "text_loss" else {})
-    together = METHODS[method](samples_of(method, tools.prose), tokenizer, engine, **args)
+    together = apply(METHODS[method](**args), samples_of(method, tools.prose), tokenizer, engine)
     for i, text in enumerate(tools.prose):
-        alone = METHODS[method](samples_of(method, (text,)), tokenizer, engine, **args)
+        alone = apply(METHODS[method](**args), samples_of(method, (text,)), tokenizer, engine)
         assert alone.values == (together.values[i],)
 
 
@@ -84,7 +84,7 @@ def test_bits_per_byte_is_the_code_length_over_the_bytes_of_the_text(method: str
     texts = (*tools.prose, "é€\U0001f600")
     args = {"sanity_check": False} if method == "text_loss" else {}
     engine = tools.engine(tools.uniform(len(tokenizer)))
-    result = METHODS[method](samples_of(method, texts), tokenizer, engine, unit="bits_per_byte", **args)
+    result = apply(METHODS[method](unit="bits_per_byte", **args), samples_of(method, texts), tokenizer, engine)
     tokens = [len(tokenizer.encode(text, add_special_tokens=False)) for text in texts]
     sizes = [len(text.encode()) for text in texts]
     expected = [n * math.log2(len(tokenizer)) / size for n, size in zip(tokens, sizes, strict=True)]
@@ -97,7 +97,7 @@ def test_bits_per_byte_of_a_text_cut_short_counts_the_bytes_that_are_left(method
     args = {"sanity_check": False} if method == "text_loss" else {}
     text = "a" * 20 + "é" * 20  # 60 bytes; 49 fit, of which the last is half a letter
     engine = tools.engine(tools.uniform(len(tokenizer)), sequence_length=50)
-    result = METHODS[method](samples_of(method, (text,)), tokenizer, engine, unit="bits_per_byte", **args)
+    result = apply(METHODS[method](unit="bits_per_byte", **args), samples_of(method, (text,)), tokenizer, engine)
     assert result.details[0]["tokens"] == 49
     assert result.values == pytest.approx([49 * math.log2(len(tokenizer)) / 48], rel=1e-12)
 
@@ -107,14 +107,14 @@ def test_bits_per_byte_of_a_text_needs_a_token_before_the_first(tools: Any) -> N
     tokenizer.bos_token = tokenizer.eos_token = None
     engine = tools.engine(tools.uniform(len(tokenizer)))
     with pytest.raises(TokenizerFault, match="neither opening nor end-of-text"):
-        METHODS["text_loss"](samples_of("text_loss", tools.prose), tokenizer, engine, unit="bits_per_byte")
+        apply(METHODS["text_loss"](unit="bits_per_byte"), samples_of("text_loss", tools.prose), tokenizer, engine)
 
 
 def test_a_prompt_too_long_loses_its_beginning_never_the_reference(tokenizer: Any) -> None:
     sample = ReferenceSample("word " * 100 + "end", "the reference")
     whole = chat_prompt(tokenizer, sample.prompt)
     reference = tuple(tokenizer.encode(sample.reference, add_special_tokens=False))
-    (row,) = METHODS["reference_loss"].rows([sample], tokenizer, 40)
+    (row,) = METHODS["reference_loss"]().rows([sample], tokenizer, 40)
     assert len(row.tokens) == 40
     assert row.tokens[row.start :] == reference
     assert row.tokens[: row.start] == whole[-row.start :]
@@ -123,7 +123,7 @@ def test_a_prompt_too_long_loses_its_beginning_never_the_reference(tokenizer: An
 def test_a_reference_that_fills_the_sequence_keeps_its_beginning_after_the_prompt_s_last_token(tokenizer: Any) -> None:
     sample = ReferenceSample("Say it.", "word " * 100)
     reference = tuple(tokenizer.encode(sample.reference, add_special_tokens=False))
-    (row,) = METHODS["reference_loss"].rows([sample], tokenizer, 40)
+    (row,) = METHODS["reference_loss"]().rows([sample], tokenizer, 40)
     assert row.tokens == (chat_prompt(tokenizer, sample.prompt)[-1], *reference[:39])
     assert row.start == 1
 
@@ -131,19 +131,19 @@ def test_a_reference_that_fills_the_sequence_keeps_its_beginning_after_the_promp
 @pytest.mark.parametrize("method", LOSS_METHODS)
 def test_rows_fit_at_every_sequence_length(method: str, tokenizer: Any, tools: Any) -> None:
     for sequence_length in range(2, 60):
-        for row in METHODS[method].rows(samples_of(method, tools.prose), tokenizer, sequence_length):
+        for row in METHODS[method]().rows(samples_of(method, tools.prose), tokenizer, sequence_length):
             assert 1 <= row.start < len(row.tokens) <= sequence_length
 
 
 def test_samples_over_max_tokens_are_left_out_and_the_others_named(tokenizer: Any, engine: Any, tools: Any) -> None:
     samples = samples_of("reference_loss", ("short", tools.prose[0], "brief"))
-    lengths = [len(row.tokens) for row in METHODS["reference_loss"].rows(samples, tokenizer, 512)]
-    result = METHODS["reference_loss"](samples, tokenizer, engine, max_tokens=lengths[1] - 1)
+    lengths = [len(row.tokens) for row in METHODS["reference_loss"]().rows(samples, tokenizer, 512)]
+    result = apply(METHODS["reference_loss"](max_tokens=lengths[1] - 1), samples, tokenizer, engine)
     assert result.samples == (0, 2)
     assert len(result.values) == len(result.details) == 2
-    assert METHODS["reference_loss"](samples, tokenizer, engine, max_tokens=lengths[1]).samples == ()
+    assert apply(METHODS["reference_loss"](max_tokens=lengths[1]), samples, tokenizer, engine).samples == ()
     with pytest.raises(DataFault, match=r"no sample left of 3.*within 2 tokens"):
-        METHODS["reference_loss"](samples, tokenizer, engine, max_tokens=2)
+        apply(METHODS["reference_loss"](max_tokens=2), samples, tokenizer, engine)
 
 
 def test_tokens_that_a_tokenizer_adds_at_the_ends_are_no_targets(tools: Any) -> None:
@@ -154,10 +154,10 @@ def test_tokens_that_a_tokenizer_adds_at_the_ends_are_no_targets(tools: Any) -> 
         single="<s> $A" + " </s>" * 50, special_tokens=[("<s>", 0), ("</s>", 1)]
     )
     sample = [TextSample(tools.prose[0])]
-    (row,) = METHODS["text_loss"].rows(sample, padded, 512)
+    (row,) = METHODS["text_loss"]().rows(sample, padded, 512)
     assert row.tokens == (0, *plain.encode(tools.prose[0], add_special_tokens=False))
     reference = samples_of("reference_loss", tools.prose[:1])
-    assert METHODS["reference_loss"].rows(reference, padded, 512) == METHODS["reference_loss"].rows(
+    assert METHODS["reference_loss"]().rows(reference, padded, 512) == METHODS["reference_loss"]().rows(
         reference, plain, 512
     )
 
@@ -174,7 +174,7 @@ def test_a_loss_that_is_not_finite_is_the_model_s_fault(method: str, bad: float,
     )
     args = {"sanity_check": False} if method == "text_loss" else {}
     with pytest.raises(ModelFault, match="expected a finite number"):
-        METHODS[method](samples, tokenizer, Broken(tools.uniform(len(tokenizer))), **args)
+        apply(METHODS[method](**args), samples, tokenizer, Broken(tools.uniform(len(tokenizer))))
 
 
 @pytest.mark.parametrize(
@@ -197,14 +197,14 @@ def test_what_does_not_fit_a_method_is_named(
     method: str, samples: Any, args: Any, error: type[Exception], text: str, tokenizer: Any, engine: Any
 ) -> None:
     with pytest.raises(error, match=text):
-        METHODS[method](samples, tokenizer, engine, **args)
+        apply(METHODS[method](**args), samples, tokenizer, engine)
 
 
 def test_the_likeliest_choice_is_the_answer(tokenizer: Any, tools: Any) -> None:
     (likely,) = tokenizer.encode("B", add_special_tokens=False)
     engine = tools.engine(lambda seen: [1.0 if word == likely else 0.0 for word in range(len(tokenizer))])
     samples = [ChoiceSample("Which?", ("A", "B", "C"), answer) for answer in "ABC"]
-    result = METHODS["choice_likelihood"](samples, tokenizer, engine)
+    result = apply(METHODS["choice_likelihood"](), samples, tokenizer, engine)
     assert result.values == (1.0, 0.0, 1.0)
     assert result.score == pytest.approx(2 / 3)
     assert [detail["answer"] for detail in result.details] == ["B", "B", "B"]
@@ -213,7 +213,7 @@ def test_the_likeliest_choice_is_the_answer(tokenizer: Any, tools: Any) -> None:
 def test_a_tie_between_choices_is_no_answer(tokenizer: Any, tools: Any) -> None:
     engine = tools.engine(tools.uniform(len(tokenizer)))
     samples = [ChoiceSample("Which?", ("A", "B"), answer) for answer in "AB"]
-    result = METHODS["choice_likelihood"](samples, tokenizer, engine)
+    result = apply(METHODS["choice_likelihood"](), samples, tokenizer, engine)
     assert result.values == (1.0, 1.0)
     assert result.details[0]["answer"] is None
 
@@ -223,14 +223,16 @@ def test_choices_compete_by_their_whole_loss_or_by_their_bytes(tools: Any) -> No
     likely = tokenizer.encode("yes", add_special_tokens=False)
     logits = [2.0 if word in likely else 0.0 for word in range(len(tokenizer))]
     samples = [ChoiceSample("Well?", ("no", "yes yes"), "no")]
-    assert METHODS["choice_likelihood"](samples, tokenizer, tools.engine(lambda seen: logits)).score == 0
-    by_bytes = METHODS["choice_likelihood"](samples, tokenizer, tools.engine(lambda seen: logits), unit="bits_per_byte")
+    assert apply(METHODS["choice_likelihood"](), samples, tokenizer, tools.engine(lambda seen: logits)).score == 0
+    by_bytes = apply(
+        METHODS["choice_likelihood"](unit="bits_per_byte"), samples, tokenizer, tools.engine(lambda seen: logits)
+    )
     assert by_bytes.score == 1
 
 
 def test_choices_of_a_sample_stand_after_the_same_tokens(tokenizer: Any) -> None:
     sample = ChoiceSample("word " * 100, ("a", "a much longer choice than that"), "a")
-    first, second = METHODS["choice_likelihood"].rows([sample], tokenizer, 40)
+    first, second = METHODS["choice_likelihood"]().rows([sample], tokenizer, 40)
     assert first.tokens[: first.start] == second.tokens[: second.start]
     assert len(second.tokens) == 40
 
@@ -258,16 +260,16 @@ def forgetful(tools: Any, kind: str) -> Any:
 @pytest.mark.parametrize("method", LOSS_METHODS)
 def test_a_tokenizer_that_loses_text_is_at_fault(method: str, kind: str, unit: str, tools: Any) -> None:
     with pytest.raises(TokenizerFault, match="loses"):
-        METHODS[method].rows(samples_of(method, tools.prose), forgetful(tools, kind), 512, unit=unit)
+        METHODS[method](unit=unit).rows(samples_of(method, tools.prose), forgetful(tools, kind), 512)
 
 
 def test_choices_that_a_tokenizer_cannot_say_are_its_fault(tools: Any) -> None:
     with pytest.raises(TokenizerFault, match="loses"):
-        METHODS["choice_likelihood"].rows([ChoiceSample("q", ("A", "B"), "A")], forgetful(tools, "lower case"), 64)
+        METHODS["choice_likelihood"]().rows([ChoiceSample("q", ("A", "B"), "A")], forgetful(tools, "lower case"), 64)
 
 
 def test_a_tokenizer_may_compose_letters_and_open_with_a_blank(tools: Any) -> None:
     texts = (*tools.prose, "cafe\u0301 \u4eca\u65e5", "] ) >", " two\n\n  lines\t\u2014 ", "ends \n")
     for method in LOSS_METHODS:
-        rows = METHODS[method].rows(samples_of(method, texts), tools.pieces(), 512)  # type: ignore[attr-defined]
+        rows = METHODS[method]().rows(samples_of(method, texts), tools.pieces(), 512)  # type: ignore[attr-defined]
         assert len(rows) == len(texts)

@@ -8,7 +8,7 @@ import pytest
 
 from sn37.engine.interface import GenerateRow
 from sn37.errors import ConfigError, DataFault, ModelFault
-from sn37.methods import METHODS
+from sn37.methods import METHODS, apply
 from sn37.sample import TextSample
 
 WORDS = list(range(20, 60))
@@ -25,7 +25,7 @@ def run(tokenizer: Any, tools: Any, left: list[int], right: list[int], texts: tu
         return [0.0] * len(tokenizer)
 
     engine = tools.engine(logits, asked=[])
-    return METHODS["text_loss"]([TextSample(text) for text in texts], tokenizer, engine), engine
+    return apply(METHODS["text_loss"](), [TextSample(text) for text in texts], tokenizer, engine), engine
 
 
 @pytest.mark.parametrize(("alike", "passes"), [(0, True), (9, True), (10, False), (20, False)])
@@ -66,7 +66,7 @@ def test_the_prompts_are_the_first_hundred_tokens(tokenizer: Any, tools: Any) ->
     texts = [TextSample(f"{i} " + "word " * 200) for i in range(3)]
     engine = tools.engine(tools.uniform(len(tokenizer)), asked=[])
     with pytest.raises(ModelFault):
-        METHODS["text_loss"](texts, tokenizer, engine)
+        apply(METHODS["text_loss"](), texts, tokenizer, engine)
     expected = [tuple(tokenizer.encode(text.text, add_special_tokens=False))[:100] for text in texts[:2]]
     assert [row.tokens for row in engine.asked] == expected
 
@@ -76,13 +76,13 @@ def test_a_text_that_begins_like_the_first_is_no_second_prompt(tokenizer: Any, t
     texts = [TextSample(same + "one"), TextSample(same + "two"), TextSample("Another.")]
     engine = tools.engine(tools.uniform(len(tokenizer)), asked=[])
     with pytest.raises(ModelFault):
-        METHODS["text_loss"](texts, tokenizer, engine)
+        apply(METHODS["text_loss"](), texts, tokenizer, engine)
     assert engine.asked[1].tokens == tuple(tokenizer.encode("Another.", add_special_tokens=False))
     with pytest.raises(DataFault, match="no two texts that begin differently"):
-        METHODS["text_loss"](texts[:2], tokenizer, engine)
+        apply(METHODS["text_loss"](), texts[:2], tokenizer, engine)
 
 
 def test_a_sequence_without_room_for_the_continuation_is_named(tokenizer: Any, tools: Any) -> None:
     engine = tools.engine(tools.uniform(len(tokenizer)), sequence_length=20)
     with pytest.raises(ConfigError, match="sequence length is 20; expected more than the 20 tokens"):
-        METHODS["text_loss"]([TextSample("one two"), TextSample("three four")], tokenizer, engine)
+        apply(METHODS["text_loss"](), [TextSample("one two"), TextSample("three four")], tokenizer, engine)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import math
 import subprocess
@@ -15,8 +14,8 @@ import pytest
 from sn37.engine.reference import ReferenceEngine
 from sn37.errors import ConfigError
 from sn37.ifeval import rule_of
-from sn37.methods import METHODS, MethodResult, Row, TwoSteps
-from sn37.registry import Registry
+from sn37.methods import METHODS, MethodResult, Row, apply
+from sn37.methods import method as register
 from sn37.sample import ChoiceSample, InstructionSample, ReferenceSample, TextSample
 
 NAMES = ("choice_likelihood", "if_eval", "multiple_choice", "reference_loss", "text_loss")
@@ -45,28 +44,24 @@ def test_every_method_of_the_protocol_is_registered() -> None:
 
 @pytest.mark.parametrize("method", NAMES)
 def test_rows_made_once_give_the_same_result_for_every_model(method: str, tokenizer: Any, tools: Any) -> None:
-    two_steps, samples, args = METHODS[method], samples_for(method), args_for(method)
-    assert isinstance(two_steps, TwoSteps)
-    rows = two_steps.rows(samples, tokenizer, 512, **args)
+    made, samples = METHODS[method](**args_for(method)), samples_for(method)
+    rows = made.rows(samples, tokenizer, 512)
     travelled = tuple(
         Row(**{**data, "tokens": tuple(data["tokens"])}) for data in json.loads(json.dumps([*map(asdict, rows)]))
     )
     assert travelled == rows
     for logits in (tools.uniform(len(tokenizer)), tools.bigram(len(tokenizer))):
         engine = tools.engine(logits)
-        apart = two_steps.score(travelled, samples, tokenizer, engine, **args)
-        assert apart == two_steps(samples, tokenizer, engine, **args)
+        apart = made.score(travelled, samples, tokenizer, engine)
+        assert apart == apply(made, samples, tokenizer, engine)
 
 
 @pytest.mark.parametrize("method", NAMES)
 def test_a_method_tells_its_arguments_and_its_home(method: str) -> None:
-    parameters = inspect.signature(METHODS[method]).parameters
-    assert list(parameters)[:4] == ["samples", "tokenizer", "engine", "progress"]
-    both = [inspect.signature(step).parameters for step in (METHODS[method].rows, METHODS[method].score)]  # type: ignore[attr-defined]
-    own = list(parameters)[4:]
-    assert own == list(both[0])[3:] == [n for n in list(both[1])[4:] if n != "progress"]
-    assert METHODS[method].__module__ == f"sn37.methods.{method}"
-    assert {p.default is not p.empty for name, p in parameters.items() if name in own} <= {True}
+    factory = METHODS[method]
+    assert factory.module == f"sn37.methods.{method}"
+    assert factory.summary
+    assert all(parameter.default is not parameter.empty for parameter in factory.arguments.values())
 
 
 @pytest.mark.parametrize("method", NAMES)
@@ -74,23 +69,28 @@ def test_results_are_json_data_and_every_row_is_told_as_progress(method: str, to
     told: list[tuple[int, int]] = []
     engine = tools.engine(tools.bigram(len(tokenizer)))
     samples = samples_for(method)
-    result = METHODS[method](samples, tokenizer, engine, progress=lambda *step: told.append(step), **args_for(method))
+    result = apply(
+        METHODS[method](**args_for(method)), samples, tokenizer, engine, progress=lambda *step: told.append(step)
+    )
     assert len(result.values) == len(result.details) == len(samples)
     assert math.isfinite(result.score)
     assert json.loads(json.dumps(result.details)) == list(result.details)
-    assert sum(rows for rows, _ in told) == len(METHODS[method].rows(samples, tokenizer, 512))  # type: ignore[attr-defined]
+    assert sum(rows for rows, _ in told) == len(METHODS[method]().rows(samples, tokenizer, 512))  # type: ignore[attr-defined]
 
 
 def test_an_own_method_may_be_one_plain_function(tokenizer: Any, tools: Any) -> None:
-    registry: Registry[Any] = Registry("method")
-
-    @registry("shortest")
+    @register("shortest")
     def shortest(samples: Any, tokenizer: Any, engine: Any, *, progress: Any = None, above: int = 0) -> MethodResult:
         values = tuple(float(len(sample.text) > above) for sample in samples)
         return MethodResult(sum(values) / len(values), values)
 
-    result = registry["shortest"]([TextSample("abc")], tokenizer, tools.engine(tools.uniform(4)), above=5)
-    assert result == MethodResult(0.0, (0.0,))
+    try:
+        assert list(METHODS["shortest"].arguments) == ["above"]
+        engine = tools.engine(tools.uniform(4))
+        result = apply(METHODS["shortest"](above=5), [TextSample("abc")], tokenizer, engine)
+        assert result == MethodResult(0.0, (0.0,))
+    finally:
+        del METHODS._factories["shortest"]
 
 
 def test_importing_the_methods_imports_no_heavy_library() -> None:
@@ -121,8 +121,8 @@ def test_the_loss_over_a_real_model_is_transformers_own(llama: Any, tokenizer: A
     import torch
 
     samples = samples_for("reference_loss")
-    result = METHODS["reference_loss"](samples, tokenizer, ReferenceEngine(llama, 512))
-    for row, value in zip(METHODS["reference_loss"].rows(samples, tokenizer, 512), result.values, strict=True):  # type: ignore[attr-defined]
+    result = apply(METHODS["reference_loss"](), samples, tokenizer, ReferenceEngine(llama, 512))
+    for row, value in zip(METHODS["reference_loss"]().rows(samples, tokenizer, 512), result.values, strict=True):  # type: ignore[attr-defined]
         ids = torch.tensor([row.tokens])
         labels = torch.tensor([[-100] * row.start + list(row.tokens[row.start :])])
         with torch.no_grad():
@@ -134,8 +134,8 @@ def test_replies_of_a_real_model_are_transformers_own(llama: Any, tokenizer: Any
 
     samples = samples_for("multiple_choice")
     engine = ReferenceEngine(llama, 512)
-    result = METHODS["multiple_choice"](samples, tokenizer, engine)
-    (row,) = METHODS["multiple_choice"].rows(samples, tokenizer, 512)  # type: ignore[attr-defined]
+    result = apply(METHODS["multiple_choice"](), samples, tokenizer, engine)
+    (row,) = METHODS["multiple_choice"]().rows(samples, tokenizer, 512)  # type: ignore[attr-defined]
     with torch.no_grad():
         out = llama.generate(
             torch.tensor([row.tokens]),
@@ -154,5 +154,5 @@ def test_replies_of_a_real_model_are_transformers_own(llama: Any, tokenizer: Any
 @pytest.mark.parametrize("method", NAMES)
 def test_every_method_scores_a_real_model_the_same_twice(method: str, llama: Any, tokenizer: Any) -> None:
     engine = ReferenceEngine(llama, 300)
-    first = METHODS[method](samples_for(method), tokenizer, engine)
-    assert first == METHODS[method](samples_for(method), tokenizer, engine)
+    first = apply(METHODS[method](), samples_for(method), tokenizer, engine)
+    assert first == apply(METHODS[method](), samples_for(method), tokenizer, engine)

@@ -20,7 +20,7 @@ CLOSER = {"<": ">", "[": "]", "{": "}", "(": ")"}
 def drawn(seed: int = 7, **args: Any) -> list[Any]:
     nothing: Any = None
     as_of = datetime(2025, 1, 1, tzinfo=UTC)
-    return SOURCES["dyck"](Context(generator(seed, "TASK"), as_of, nothing, nothing, nothing, nothing), **args)
+    return SOURCES["dyck"](**args)(Context(generator(seed, "TASK"), as_of, nothing, nothing, nothing, nothing))
 
 
 def unclosed(text: str) -> str:

@@ -49,7 +49,7 @@ def rows_of(dataset: Dataset) -> list[Any]:
 @pytest.mark.parametrize("name", ARGS)
 def test_the_same_seed_gives_the_same_samples_another_seed_others(name: str, make_context: Make, datasets: Any) -> None:
     first, again, other = (
-        digest(SOURCES[name](make_context(seed, datasets=datasets.reader()), **ARGS[name])) for seed in (7, 7, 8)
+        digest(SOURCES[name](**ARGS[name])(make_context(seed, datasets=datasets.reader()))) for seed in (7, 7, 8)
     )
     assert first == again != other
 
@@ -87,7 +87,7 @@ for name, args in json.loads({json.dumps(json.dumps(ARGS))}).items():
     finally:
         datasets.server.faults.clear()
     here = {name: replace(make_context(datasets=datasets.reader()), generator=generator(7, name)) for name in ARGS}
-    assert printed == {name: digest(SOURCES[name](here[name], **args)) for name, args in ARGS.items()}
+    assert printed == {name: digest(SOURCES[name](**args)(here[name])) for name, args in ARGS.items()}
 
 
 def _trusted() -> list[str]:
@@ -106,11 +106,11 @@ FAULTS = [
 
 @pytest.mark.parametrize("name", ARGS)
 def test_requests_that_fail_in_between_change_nothing(name: str, make_context: Make, datasets: Any) -> None:
-    undisturbed = digest(SOURCES[name](make_context(datasets=datasets.reader()), **ARGS[name]))
+    undisturbed = digest(SOURCES[name](**ARGS[name])(make_context(datasets=datasets.reader())))
     for fault in FAULTS:
         datasets.server.faults.add(Fault(**vars(fault)))
     try:
-        disturbed = digest(SOURCES[name](make_context(datasets=datasets.reader()), **ARGS[name]))
+        disturbed = digest(SOURCES[name](**ARGS[name])(make_context(datasets=datasets.reader())))
         assert datasets.server.faults.left == 0
     finally:
         datasets.server.faults.clear()
@@ -138,7 +138,7 @@ def test_what_is_pushed_later_changes_no_source(name: str, make_context: Make, t
     def drawn(server: FaultyHub, as_of: datetime, folder: str) -> str:
         hub = Hub(server.endpoint, cache=tmp_path / folder / "models")
         reader = PinnedDatasets(hub, as_of, tmp_path / folder / "pages")
-        return digest(SOURCES[name](make_context(datasets=reader, as_of=as_of), **ARGS[name]))
+        return digest(SOURCES[name](**ARGS[name])(make_context(datasets=reader, as_of=as_of)))
 
     with FaultyHub(tmp_path / "hub", clock=lambda: now) as server:
         new = LATER[name]()
@@ -156,7 +156,7 @@ def test_what_is_pushed_after_the_sync_block_changes_nothing(make_context: Make,
     datasets.upload(Dataset("someone/changing", {("default", "train"): [{"text": f"old {i}"} for i in range(40)]}))
 
     def drawn(as_of: datetime) -> str:
-        return digest(SOURCES["hub_dataset"](make_context(datasets=datasets.reader(as_of)), **columns))
+        return digest(SOURCES["hub_dataset"](**columns)(make_context(datasets=datasets.reader(as_of))))
 
     before = drawn(AS_OF)
     datasets.time.now = AS_OF + timedelta(seconds=1)
@@ -172,7 +172,7 @@ def test_macrobench_keeps_rows_by_trusted_validators_with_a_letter(
     make_context: Make, datasets: Any, hotkeys: dict[str, str]
 ) -> None:
     context = make_context(datasets=datasets.reader())
-    samples = SOURCES["macrobench"](context)
+    samples = SOURCES["macrobench"]()(context)
     made = macrobench([hotkeys["trusted"], hotkeys["second"]], AS_OF, [hotkeys["poor"], hotkeys["nobody"]])
     trusted = {hotkeys["trusted"], hotkeys["second"]}
     allowed = {
@@ -199,12 +199,12 @@ def test_macrobench_without_trusted_validators_is_a_data_fault_with_the_reasons(
     context = make_context(datasets=datasets.reader())
     context.trusted = lambda netuid, min_stake: frozenset()
     with pytest.raises(DataFault, match="gave 0 samples; expected 50 or more; left out: 1000 rows of no validator"):
-        SOURCES["macrobench"](context)
+        SOURCES["macrobench"]()(context)
 
 
 def test_fineweb_draws_whole_pages_of_one_dump(make_context: Make, datasets: Any) -> None:
     context = make_context(datasets=datasets.reader())
-    samples = [s.text for s in SOURCES["fineweb"](context) if isinstance(s, TextSample)]
+    samples = [s.text for s in SOURCES["fineweb"]()(context) if isinstance(s, TextSample)]
     assert len(samples) == 400
     pages = [samples[i : i + 100] for i in range(0, 400, 100)]
     dumps = {config: [row["text"] for row in rows] for (config, _), rows in fineweb().parts.items()}
@@ -216,7 +216,7 @@ def test_fineweb_draws_whole_pages_of_one_dump(make_context: Make, datasets: Any
 
 def test_synthetic_keeps_two_task_types_with_trace_and_answer_as_they_are(make_context: Make, datasets: Any) -> None:
     context = make_context(datasets=datasets.reader())
-    samples = SOURCES["synthetic_1_sft"](context)
+    samples = SOURCES["synthetic_1_sft"]()(context)
     made = {exchange(row["messages"])[0]: row for row in rows_of(synthetic_1_sft())}
     assert len(samples) == 120
     for sample in samples:
@@ -266,7 +266,7 @@ def test_anything_but_a_question_and_a_reply_is_no_exchange(messages: object) ->
 
 def test_codeforces_leaves_out_what_is_too_long_or_no_exchange(make_context: Make, datasets: Any) -> None:
     context = make_context(datasets=datasets.reader())
-    samples = SOURCES["codeforces_cots"](context)
+    samples = SOURCES["codeforces_cots"]()(context)
     allowed = {exchange(row["messages"]) for row in rows_of(codeforces_cots())}
     assert {(s.prompt, s.reference) for s in samples if isinstance(s, ReferenceSample)} <= allowed
     assert all(len(s.reference) < 4 * 16_384 for s in samples if isinstance(s, ReferenceSample))
@@ -277,12 +277,12 @@ def test_codeforces_leaves_out_what_is_too_long_or_no_exchange(make_context: Mak
 
 def test_any_dataset_makes_samples_by_templates_and_filters(make_context: Make, datasets: Any) -> None:
     context = make_context(datasets=datasets.reader())
-    samples = SOURCES["hub_dataset"](context, **QUESTIONS)
+    samples = SOURCES["hub_dataset"](**QUESTIONS)(context)
     math = [row for row in rows_of(synthetic_1_sft()) if row["task_type"] == "verifiable_math"]
     made = {(row["messages"][0]["content"], row["messages"][1]["content"]) for row in math}
     assert {(s.prompt, s.reference) for s in samples if isinstance(s, ReferenceSample)} <= made
     assert len(samples) + context.notes["dropped"]["rows that the filters leave out"] == 200
-    fewer = SOURCES["hub_dataset"](make_context(datasets=datasets.reader()), **{**QUESTIONS, "max_samples": 10})
+    fewer = SOURCES["hub_dataset"](**{**QUESTIONS, "max_samples": 10})(make_context(datasets=datasets.reader()))
     assert fewer == samples[:10]
 
 
@@ -308,7 +308,7 @@ def test_a_dataset_that_cannot_serve_is_a_data_fault_with_the_place(
     if changes.get("repo") == "secret/secrets":
         datasets.upload(Dataset("secret/secrets", {("default", "train"): [{"text": "a"}]}), private=True)
     with pytest.raises(DataFault, match=told):
-        SOURCES["hub_dataset"](make_context(datasets=datasets.reader()), **{**QUESTIONS, **changes})
+        SOURCES["hub_dataset"](**{**QUESTIONS, **changes})(make_context(datasets=datasets.reader()))
 
 
 @pytest.mark.live
@@ -329,4 +329,4 @@ def test_the_real_datasets_still_have_their_schemas(
     now = datetime.now(UTC)
     hub = Hub("https://huggingface.co", cache=tmp_path / "models")
     reader = PinnedDatasets(hub, now, tmp_path / "pages")
-    assert SOURCES[name](make_context(datasets=reader, as_of=now), **args)
+    assert SOURCES[name](**args)(make_context(datasets=reader, as_of=now))

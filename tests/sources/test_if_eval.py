@@ -78,7 +78,7 @@ def context(tables: Tables, seed: int = 7) -> Context:
 
 
 def drawn(tables: Tables, seed: int = 7, **args: Any) -> list[Any]:
-    return SOURCES["if_eval"](context(tables, seed), **args)
+    return SOURCES["if_eval"](**args)(context(tables, seed))
 
 
 def question_of(prompt: str) -> str:
@@ -128,7 +128,7 @@ def test_answers_of_one_word_and_questions_seen_before_are_left_out() -> None:
         {"question": "x" * 20_001, "answer": "far too long"},
     ]
     here = context(Tables({repo: rows + odd}))
-    samples = SOURCES["if_eval"](here, repo="org/qa", count=30, page_rows=5)
+    samples = SOURCES["if_eval"](repo="org/qa", count=30, page_rows=5)(here)
     questions = {question_of(prompt) for sample in samples for prompt in sample.prompts}  # type: ignore[union-attr]
     assert questions == {f"Why {i}?" for i in range(20)}
     assert len(samples) == 19

@@ -26,7 +26,7 @@ Make = Callable[..., Context]
 @pytest.mark.parametrize("name", PROJECTS)
 def test_only_runs_signed_by_trusted_validators_count(name: str, make_context: Make, read_runs: WandbRuns) -> None:
     context = make_context(runs=read_runs)
-    samples = SOURCES[name](context)
+    samples = SOURCES[name]()(context)
     dropped = {reason: count for reason, count in context.notes["dropped"].items() if reason.startswith("runs")}
     assert dropped == {
         "runs of an under-staked validator": 1,
@@ -36,7 +36,7 @@ def test_only_runs_signed_by_trusted_validators_count(name: str, make_context: M
     }
     honest = {run.id for run in read_runs(PROJECTS[name], AS_OF - timedelta(hours=4), AS_OF)}
     only = make_context(runs=lambda *asked: [r for r in read_runs(*asked) if r.id in honest and "-" in r.id])
-    assert digest(samples) == digest(SOURCES[name](only))
+    assert digest(samples) == digest(SOURCES[name]()(only))
 
 
 @pytest.mark.parametrize("name", PROJECTS)
@@ -44,7 +44,7 @@ def test_the_same_seed_gives_the_same_samples_another_seed_others(
     name: str, make_context: Make, read_runs: WandbRuns
 ) -> None:
     first, again, other = (
-        digest(SOURCES[name](make_context(seed, runs=read_runs), max_samples=60)) for seed in (7, 7, 8)
+        digest(SOURCES[name](max_samples=60)(make_context(seed, runs=read_runs))) for seed in (7, 7, 8)
     )
     assert first == again != other
 
@@ -73,7 +73,7 @@ for name in ("prompting", "cortex"):
 def test_a_later_reader_of_longer_runs_draws_the_same(
     name: str, make_context: Make, read_runs: WandbRuns, wandb_server: WandbServer
 ) -> None:
-    now = SOURCES[name](make_context(runs=read_runs))
+    now = SOURCES[name]()(make_context(runs=read_runs))
     grown = [
         replace(
             run,
@@ -85,7 +85,7 @@ def test_a_later_reader_of_longer_runs_draws_the_same(
     ]  # fmt: skip
     with WandbServer(grown) as later:
         reader = WandbRuns(later.base_url, API_KEY, timeout_s=20, pause_s=0.05)
-        assert digest(SOURCES[name](make_context(runs=reader))) == digest(now)
+        assert digest(SOURCES[name]()(make_context(runs=reader))) == digest(now)
 
 
 @pytest.mark.parametrize("status", [429, 500, 503, 0], ids=["429", "500", "503", "cut"])
@@ -93,14 +93,14 @@ def test_a_later_reader_of_longer_runs_draws_the_same(
 def test_requests_that_fail_in_between_change_nothing(
     name: str, status: int, make_context: Make, read_runs: WandbRuns, wandb_server: WandbServer
 ) -> None:
-    undisturbed = digest(SOURCES[name](make_context(runs=read_runs)))
+    undisturbed = digest(SOURCES[name]()(make_context(runs=read_runs)))
     wandb_server.failures, wandb_server.failure_status = 2, status
-    assert digest(SOURCES[name](make_context(runs=read_runs))) == undisturbed
+    assert digest(SOURCES[name]()(make_context(runs=read_runs))) == undisturbed
     assert wandb_server.failures == 0
 
 
 def test_prompting_keeps_the_questions_of_the_last_hours(make_context: Make, read_runs: WandbRuns) -> None:
-    samples = SOURCES["prompting"](make_context(runs=read_runs), max_samples=700)
+    samples = SOURCES["prompting"](max_samples=700)(make_context(runs=read_runs))
     asked = {
         (row["challenge"], row["reference"])
         for run in read_runs(PROJECTS["prompting"], AS_OF - timedelta(hours=4), AS_OF)
@@ -114,11 +114,11 @@ def test_prompting_keeps_the_questions_of_the_last_hours(make_context: Make, rea
 
 def test_cortex_keeps_well_scored_replies_that_do_not_refuse(make_context: Make, read_runs: WandbRuns) -> None:
     context = make_context(runs=read_runs)
-    samples = SOURCES["cortex"](context, max_samples=1_000)
+    samples = SOURCES["cortex"](max_samples=1_000)(context)
     assert all(isinstance(sample, ReferenceSample) and not unwanted(sample.reference) for sample in samples)
     assert context.notes["dropped"]["replies with a low score"] > 0
     assert context.notes["dropped"]["replies that refuse or speak of themselves"] > 0
-    assert len(SOURCES["cortex"](make_context(runs=read_runs), max_samples=1_000, min_score=0.92)) < len(samples)
+    assert len(SOURCES["cortex"](max_samples=1_000, min_score=0.92)(make_context(runs=read_runs))) < len(samples)
 
 
 @pytest.mark.parametrize(
@@ -179,12 +179,12 @@ def test_a_hostile_row_is_left_out(row: dict[str, Any], make_context: Make, read
     def runs(project: str, since: datetime, until: datetime) -> list[Run]:
         return [Run("cortex-first", config, [{**base, **row}, good])]
 
-    assert SOURCES["cortex"](make_context(runs=runs), min_samples=1) == [ReferenceSample("a", "c")]
+    assert SOURCES["cortex"](min_samples=1)(make_context(runs=runs)) == [ReferenceSample("a", "c")]
 
 
 def test_too_few_samples_are_a_data_fault_with_the_reasons(make_context: Make, read_runs: WandbRuns) -> None:
     with pytest.raises(DataFault, match=r"gave \d+ samples; expected 5000 or more; left out: .* runs of no validator"):
-        SOURCES["prompting"](make_context(runs=read_runs), min_samples=5_000)
+        SOURCES["prompting"](min_samples=5_000)(make_context(runs=read_runs))
 
 
 def test_a_missing_project_is_a_data_fault(read_runs: WandbRuns) -> None:

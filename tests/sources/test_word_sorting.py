@@ -19,7 +19,7 @@ from sn37.sample import digest
 from sn37.sources import SOURCES, Context
 for name in ("word_sorting", "dyck"):
     context = Context(generator(7, "TASK"), datetime(2025, 1, 1, tzinfo=UTC), None, None, None, None)
-    print(digest(SOURCES[name](context)))
+    print(digest(SOURCES[name]()(context)))
 """
 
 
@@ -27,7 +27,7 @@ def drawn(name: str, seed: int = 7, **args: Any) -> list[Any]:
     """Samples of a source that asks its context for nothing but chance."""
     nothing: Any = None
     as_of = datetime(2025, 1, 1, tzinfo=UTC)
-    return SOURCES[name](Context(generator(seed, "TASK"), as_of, nothing, nothing, nothing, nothing), **args)
+    return SOURCES[name](**args)(Context(generator(seed, "TASK"), as_of, nothing, nothing, nothing, nothing))
 
 
 def test_a_sample_is_two_to_twenty_distinct_common_words_and_the_same_sorted() -> None:
