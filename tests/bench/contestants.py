@@ -77,7 +77,7 @@ def engine(bench: Bench) -> Answers:
 
     limits = Constraints(ARCHITECTURES, 1 << 62, 1 << 62, bench.work.most_tokens, None, 0)
     timed = _Timed(engine_of(bench.engine, bench.model, limits, asdict(Evaluation())))
-    method: Any = METHODS[bench.work.method]
+    method: Any = METHODS[bench.work.method]()
     result = method.score(bench.rows, bench.samples, bench.tokenizer, timed)
     if not bench.work.generates:
         return Answers(timed.seconds, list(result.values))

@@ -135,6 +135,6 @@ def rows_of(work: Work, samples: Sequence[Sample], tokenizer: Any) -> tuple[Any,
     """The method's rows: the same tokens for every contestant."""
     from sn37.methods import METHODS
 
-    method: Any = METHODS[work.method]
+    method: Any = METHODS[work.method]()
     found: tuple[Any, ...] = method.rows(samples, tokenizer, work.most_tokens)
     return found
