@@ -15,13 +15,14 @@ FIND_PYTHON = for p in $(PYTHONS); do \
 	"Install one (on Debian and Ubuntu: python3 and python3-venv), or name yours: make PYTHON=/path/to/python3" >&2; \
 	exit 2; fi
 
-.PHONY: help test demo lab bench lock clean
+.PHONY: help test demo lab bench size lock clean
 
 help:
 	@echo "make test    check style and types, then run the tests"
 	@echo "make demo    play a small subnet: two validators, seven miners, three epochs"
 	@echo "make lab     open the notebooks in JupyterLab"
 	@echo "make bench   measure the engine beside the plain loop and lm-evaluation-harness; BENCH_ARGS='--quick'"
+	@echo "make size    count the lines of every room; BEFORE=COMMIT shows that one's beside them"
 	@echo "make lock    write requirements.lock anew from pyproject.toml"
 	@echo "make clean   remove .venv and everything that was built or cached"
 	@echo "Each makes what it needs first: .venv, from requirements.lock (a minute, from the package index)."
@@ -43,6 +44,9 @@ lab: $(READY)
 bench: $(READY)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation -c requirements.lock -e '.[bench]'
 	@PYTHONPATH=tests $(BIN)/python -m bench $(BENCH_ARGS)
+
+size:
+	@$(FIND_PYTHON); "$$python" tests/bench/size.py $(BEFORE)
 
 # The stamp is written last, so an interrupted installation is taken up again.
 $(READY): requirements.lock pyproject.toml
