@@ -106,6 +106,15 @@ def test_a_raw_score_that_is_not_finite_is_never_hidden_by_normalization(task, b
     assert competition().score({"SORTING": 1.0, "PROSE": 1.0, task: broken}) == math.inf
 
 
+@pytest.mark.parametrize("least", [0.0, 5e-324])
+@pytest.mark.parametrize("most", [0.0, 3e38, 1.7e308])
+def test_any_loss_from_nothing_to_the_highest_number_has_a_score(least, most):
+    """A model certain of its tokens loses nothing, one certain of others as much as a float32 can say."""
+    score = competition().score({"SORTING": most, "PROSE": least})
+    assert 0 <= score <= 0.25 + least
+    assert 0 <= competition().score({"SORTING": least, "PROSE": most}) <= 0.25 + most
+
+
 def test_a_negative_raw_score_is_the_methods_fault_and_no_miners():
     with pytest.raises(EvaluatorFault, match=r"raw score of PROSE is -0\.5; .* correct the method text_loss"):
         competition().score({"SORTING": 1.0, "PROSE": -0.5})

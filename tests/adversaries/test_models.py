@@ -52,9 +52,10 @@ def away(model):
 INDEX = {"metadata": {}, "weight_map": {"lm_head.weight": "../../../../../etc/passwd"}}
 
 TRICKS = {
-    "swells": (lambda s, f: config(f, num_hidden_layers=10**7), "asks for 10000000 layers"),
-    "swells-wide": (lambda s, f: config(f, hidden_size=10**9), "tensors of other shapes"),
-    "divides-by-zero": (lambda s, f: config(f, num_attention_heads=0), "config.json is no config"),
+    "swells": (lambda s, f: config(f, num_hidden_layers=10**7), "num_hidden_layers is 10000000; expected"),
+    "swells-wide": (lambda s, f: config(f, hidden_size=10**9), "hidden_size is 1000000000; expected"),
+    "swells-within-range": (lambda s, f: config(f, hidden_size=2**20), "tensors of other shapes"),
+    "divides-by-zero": (lambda s, f: config(f, num_attention_heads=0), "num_attention_heads is 0; expected"),
     "not-a-number": (lambda s, f: weights(s, nan), "not all finite"),
     "overflows": (lambda s, f: weights(s, overflowing), "finite"),
     "huge-norms": (lambda s, f: weights(s, huge), "norm"),
