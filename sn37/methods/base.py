@@ -37,12 +37,11 @@ class Tokenizer(Protocol):
     chat_template: Any
     bos_token_id: int | None
     eos_token_id: int | None
+    special_tokens_map: Mapping[str, str]
 
     def encode(self, text: str, add_special_tokens: bool = ..., **kwargs: Any) -> list[int]: ...
 
     def decode(self, token_ids: Sequence[int], skip_special_tokens: bool = ..., **kwargs: Any) -> str: ...
-
-    def apply_chat_template(self, conversation: list[dict[str, str]], **kwargs: Any) -> Any: ...
 
 
 class TokenizerFault(ModelFault):

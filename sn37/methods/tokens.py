@@ -1,35 +1,26 @@
 """From text to tokens and back, with a tokenizer that nobody trusts.
 
 A model may bring its own tokenizer and chat template. Whatever they raise is a TokenizerFault; sizes
-are bounded; what a template renders depends on its messages alone, not on the day or on chance.
-It does not bound the time or the memory a hostile one takes: that is the worker's limit.
+are bounded; of a chat template only constant text is taken (`sn37.methods.chat_template`).
+It does not bound the time or the memory a hostile tokenizer takes: that is the worker's limit.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from sn37.errors import ConfigError, Sn37Error
 from sn37.methods.base import Tokenizer, TokenizerFault
+from sn37.methods.chat_template import PLAIN, Frame, frames_of
 
-__all__ = ["PLAIN_TEMPLATE", "chat_prompt", "decode", "encode", "end_of_text", "opening", "room_for_prompt"]
-
-PLAIN_TEMPLATE = "{% for message in messages %}{{ message.content }}\n\n{% endfor %}"
-"""The chat template of a tokenizer that has none: each message, then an empty line."""
-
-MAX_TEMPLATE_CHARACTERS = 65_536
-"""The most a template may add to its messages."""
+__all__ = ["chat_prompt", "comes_back", "decode", "encode", "end_of_text", "kept_reply", "opening", "room_for_prompt"]
 
 MAX_CHARACTERS_PER_TOKEN = 1_024
 """The most a token may decode to, on average over a row."""
 
-# A macro shadows the global of its name. The day would make two validators, or a replay, disagree.
-_FIXED_DATE = (
-    "{% macro strftime_now(format) %}{{ format|replace('%d','26')|replace('%b','Jul')|replace('%B','July')"
-    "|replace('%Y','2024')|replace('%y','24')|replace('%m','07')|replace('%A','Friday')|replace('%a','Fri')"
-    "|replace('%H','00')|replace('%M','00')|replace('%S','00') }}{% endmacro +%}"
-)
+MAX_REPLY_CHARACTERS = 2_000
+"""What a record keeps of a reply."""
 
 
 @contextmanager
@@ -61,6 +52,16 @@ def decode(tokenizer: Tokenizer, tokens: Sequence[int], *, special: bool) -> str
         return text
 
 
+def comes_back(tokenizer: Tokenizer, text: str, tokens: Sequence[int]) -> bool:
+    """Whether the tokens decode to that very text."""
+    return decode(tokenizer, tokens, special=True) == text
+
+
+def kept_reply(reply: str) -> str:
+    """What a record keeps of a reply: its beginning."""
+    return reply[:MAX_REPLY_CHARACTERS]
+
+
 def opening(tokenizer: Tokenizer) -> tuple[int, ...]:
     """The beginning-of-text token, if the tokenizer itself opens a text with it; nothing else it may add."""
     first = tokenizer.bos_token_id
@@ -74,16 +75,17 @@ def end_of_text(tokenizer: Tokenizer) -> frozenset[int]:
 
 
 def chat_prompt(tokenizer: Tokenizer, prompt: str, system: str = "") -> tuple[int, ...]:
-    """The prompt through the chat template, with its generation prompt.
+    """The prompt within the constant text of the chat template, with its generation prompt.
 
-    A template that refuses a system message gets the system's text at the head of the prompt.
+    A template that refuses or leaves out a system message gets the system's text at the head of the prompt.
     """
-    text = _rendered(tokenizer, _conversation(prompt, system))
-    tokens = encode(tokenizer, text)
-    if _template(tokenizer) is None:
+    template = _template(tokenizer)
+    frames = PLAIN if template is None else frames_of(template, tokenizer.special_tokens_map)
+    tokens = encode(tokenizer, _framed(frames, prompt, system))
+    if template is None:
         tokens = opening(tokenizer) + tokens
     if not tokens:
-        raise TokenizerFault("the chat template leaves nothing of a prompt; expected at least one token")
+        raise TokenizerFault("the tokenizer leaves nothing of a prompt; expected at least one token")
     return tokens
 
 
@@ -97,39 +99,16 @@ def room_for_prompt(sequence_length: int, max_new_tokens: int) -> int:
     return sequence_length - max_new_tokens
 
 
-def _conversation(prompt: str, system: str) -> list[dict[str, str]]:
-    user = {"role": "user", "content": prompt}
-    return [{"role": "system", "content": system}, user] if system else [user]
-
-
 def _template(tokenizer: Tokenizer) -> str | None:
     named = tokenizer.chat_template
     template = named.get("default") if isinstance(named, dict) else named
     return template if isinstance(template, str) else None
 
 
-def _rendered(tokenizer: Tokenizer, conversation: list[dict[str, str]]) -> str:
-    template = _template(tokenizer)
-    source = PLAIN_TEMPLATE if template is None else _FIXED_DATE + template
-    try:
-        text = _render(tokenizer, conversation, source)
-    except TokenizerFault:
-        if conversation[0]["role"] != "system":
-            raise
-        folded = _conversation("\n\n".join(message["content"] for message in conversation), "")
-        return _rendered(tokenizer, folded)
-    if text != _render(tokenizer, conversation, source):
-        raise TokenizerFault("the chat template renders one prompt in two ways; expected no chance in it")
-    limit = MAX_TEMPLATE_CHARACTERS + sum(len(message["content"]) for message in conversation)
-    if len(text) > limit:
-        raise TokenizerFault(f"the chat template renders {len(text)} characters; expected at most {limit}")
-    return text
-
-
-def _render(tokenizer: Tokenizer, conversation: list[dict[str, str]], source: str) -> str:
-    with _tokenizer_at("rendering its chat template"):
-        return str(
-            tokenizer.apply_chat_template(
-                conversation, chat_template=source, add_generation_prompt=True, tokenize=False
-            )
-        )
+def _framed(frames: Mapping[tuple[str, ...], Frame | str], prompt: str, system: str) -> str:
+    if system and isinstance(frame := frames["system", "user"], Frame):
+        return frame.prompt(system, prompt)
+    frame = frames["user",]
+    if not isinstance(frame, Frame):
+        raise TokenizerFault(f"the chat template {frame}")
+    return frame.prompt(f"{system}\n\n{prompt}" if system else prompt)

@@ -29,7 +29,9 @@ def test_a_prompt_is_what_transformers_makes_of_the_conversation(tokenizer: Any)
     assert decode(tokenizer, expected, special=True) == "<|system|>Be brief.</s><|user|>Who? \n</s><|assistant|>"
 
 
-@pytest.mark.parametrize("template", ["\n\n{{ messages[0].content }}", "  x{% if true %}\n y{% endif %}\n", "{#-#} a "])
+@pytest.mark.parametrize(
+    "template", ["\n\n{{ messages[0].content }}", "  x{% if true %}\n {{ messages[0].content }}{% endif %}\n y{#-#} a "]
+)
 def test_templates_render_to_the_same_characters_as_by_transformers(template: str, with_template: Any) -> None:
     tokenizer = with_template(template)
     expected = tokenizer.apply_chat_template([{"role": "user", "content": "Who?"}], tokenize=False)
@@ -67,35 +69,36 @@ def test_no_template_learns_the_date(with_template: Any) -> None:
     tokenizer = with_template(DATED)
     first = chat_prompt(tokenizer, "Who?")
     assert decode(tokenizer, first, special=True) == "26 Jul 2024, 00:00 Who?"
-    defined = with_template("{% if strftime_now is defined %}{{ strftime_now('%B %d, %Y') }}{% endif %}")
-    assert decode(defined, chat_prompt(defined, "x"), special=True) == "July 26, 2024"
+    defined = with_template(
+        "{% if strftime_now is defined %}{{ strftime_now('%B %d, %Y') }}{% endif %} {{ messages[0].content }}"
+    )
+    assert decode(defined, chat_prompt(defined, "x"), special=True) == "July 26, 2024 x"
 
 
-@pytest.mark.parametrize(
-    ("template", "text"),
-    [
-        ("{{ raise_exception('I refuse') }}", "I refuse"),
-        ("{% for %}", "TemplateSyntaxError"),
-        ("{{ messages[7].content }}", "UndefinedError"),
-        ("{{ 1 // 0 }}", "ZeroDivisionError"),
-        ("{{ ''.__class__.__mro__ }}", "SecurityError"),
-        ("{% include '/etc/passwd' %}", "the tokenizer failed at rendering"),
-        ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "RecursionError"),
-        ("{{ range(10**9) | list }}", "OverflowError"),
-        ("{{ 'x' * 100_000 }}", "renders 100000 characters; expected at most 65540"),
-        ("{{ range(10_000) | random }}{{ range(10_000) | random }}", "in two ways"),
-        ("{{ [range(10_000)] | map('random') | join }}{{ [range(10_000)] | map('random') | join }}", "in two ways"),
-        ("{{ lipsum() }}", "in two ways"),
-        ("", "leaves nothing of a prompt"),
-        ("{{ '\\ud800' }}", "the tokenizer failed at encoding"),
-    ],
-)
-def test_a_hostile_template_is_the_tokenizer_s_fault(template: str, text: str, with_template: Any) -> None:
-    with pytest.raises(TokenizerFault) as caught:
-        chat_prompt(with_template(template), "Who?")
-    assert text in str(caught.value)
-    assert len(str(caught.value)) < 400
-    assert isinstance(caught.value, ModelFault)
+def test_a_template_that_no_process_agrees_on_or_that_refuses_is_the_tokenizer_s_fault(with_template: Any) -> None:
+    for template, text in (
+        ("{{ raise_exception('I refuse') }}", "the chat template fails: TemplateError: I refuse"),
+        ("{{ ''.join }}{{ messages[0].content }}", "in two ways"),
+        ("{{ '\\ud800' }}{{ messages[0].content }}", "the tokenizer failed at encoding"),
+        ("{{ 'x' * 10**11 }}{{ messages[0].content }}", "fails: MemoryError"),
+    ):
+        with pytest.raises(TokenizerFault, match=text) as caught:
+            chat_prompt(with_template(template), "Who?")
+        assert len(str(caught.value)) < 400
+        assert isinstance(caught.value, ModelFault)
+
+
+def test_a_template_without_end_is_stopped(with_template: Any) -> None:
+    loop = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}{{ messages[0].content }}"
+    with pytest.raises(TokenizerFault, match="takes more than 5 s"):
+        chat_prompt(with_template(loop), "Who?")
+
+
+def test_contents_are_put_in_as_they_are(with_template: Any) -> None:
+    """Nothing a template would do to a content is done to it; special characters of templates are none in it."""
+    tokenizer = with_template("<|user|>{{ messages[-1].content | trim }}</s>")
+    content = "  {{ 1 + 1 }} {% raw %} PLACEHOLDER-FOR-user-TEXT \n"
+    assert decode(tokenizer, chat_prompt(tokenizer, content), special=True) == f"<|user|>{content}</s>"
 
 
 def test_a_panic_of_the_tokenizers_core_is_the_tokenizer_s_fault() -> None:
