@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 __all__ = [
@@ -24,39 +24,53 @@ __all__ = [
 
 
 @dataclass(frozen=True)
-class TextSample:
+class _Sample:
+    """What every sample has."""
+
+    group: str = field(default="", kw_only=True)
+    """What samples that are not independent share, such as a page or a source document; "" for none."""
+
+
+@dataclass(frozen=True)
+class TextSample(_Sample):
     """A plain text, for `text_loss`."""
 
     text: str
+    """The text."""
 
 
 @dataclass(frozen=True)
-class ReferenceSample:
-    """A chat prompt and the reply it is judged by, for `reference_loss`. system: "" for none."""
+class ReferenceSample(_Sample):
+    """A chat prompt and the reply it is judged by, for `reference_loss`."""
 
     prompt: str
+    """The user's message."""
     reference: str
+    """The reply whose tokens are predicted."""
     system: str = ""
+    """The system prompt; "" for none."""
 
 
 @dataclass(frozen=True)
-class ChoiceSample:
-    """A question as the model sees it, the choices it may answer with, and the right one."""
+class ChoiceSample(_Sample):
+    """A question with choices, for `multiple_choice` and `choice_likelihood`."""
 
     prompt: str
+    """The question as the model sees it."""
     choices: tuple[str, ...]
+    """What it may be answered with."""
     answer: str
+    """The right one."""
 
 
 @dataclass(frozen=True)
-class InstructionSample:
-    """Two prompts under one set of rules, for `if_eval`.
-
-    rules: for each prompt its rules as plain data (`sn37.ifeval` reads and writes them).
-    """
+class InstructionSample(_Sample):
+    """Two prompts under one set of rules, for `if_eval`."""
 
     prompts: tuple[str, str]
+    """The prompts."""
     rules: tuple[tuple[Mapping[str, Any], ...], tuple[Mapping[str, Any], ...]]
+    """The rules of each prompt as plain data (`sn37.ifeval` reads and writes them)."""
 
 
 Sample = TextSample | ReferenceSample | ChoiceSample | InstructionSample
@@ -81,7 +95,7 @@ def from_record(record: Mapping[str, Any]) -> Sample:
     kind = _KINDS.get(name) if isinstance(name, str) else None
     if kind is None:
         raise ValueError(f"unknown kind of sample {name!r}; expected one of {', '.join(_KINDS)}")
-    data = {field: _frozen(value) for field, value in record.items() if field != "kind"}
+    data = {key: _frozen(value) for key, value in record.items() if key != "kind"}
     unknown = set(data) - {f.name for f in fields(kind)}
     if unknown:
         raise ValueError(f"a {name} sample has no field {', '.join(sorted(unknown))}")
@@ -92,10 +106,14 @@ def from_record(record: Mapping[str, Any]) -> Sample:
 
 
 def digest(samples: Iterable[Sample]) -> str:
-    """SHA-256 over the samples' canonical JSON lines: equal digests, equal samples in equal order."""
+    """SHA-256 over the samples' canonical JSON lines: equal digests, equal samples in equal order.
+
+    Groups are left out: no score depends on them.
+    """
     total = hashlib.sha256()
     for sample in samples:
-        line = json.dumps(to_record(sample), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+        data = {name: value for name, value in to_record(sample).items() if name != "group"}
+        line = json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
         total.update(line.encode() + b"\n")
     return total.hexdigest()
 

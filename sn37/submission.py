@@ -10,13 +10,14 @@ import hashlib
 import re
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
 __all__ = [
     "MAX_COMMITMENT_BYTES",
     "MODEL_FILES",
+    "Commitment",
     "ModelId",
     "Submission",
     "content_hash",
@@ -128,15 +129,31 @@ def _absent(part: str) -> str | None:
 
 
 @dataclass(frozen=True)
-class Submission:
-    """The latest commitment of a hotkey. model is None where the text is malformed: see `fault`."""
+class Commitment:
+    """What a hotkey committed, as it stands on the chain."""
 
     hotkey: str
+    """Who committed it."""
     uid: int
+    """The uid of the hotkey at the time it was read."""
     block: int
+    """The block of the commitment: its seniority."""
     text: str
+    """The text as committed; 0x and hexadecimal digits where it is no UTF-8."""
+
+    def is_of(self, other: Commitment) -> bool:
+        """Whether this is about the same commitment as `other`, of whatever kind both are."""
+        return all(getattr(self, field.name) == getattr(other, field.name) for field in fields(Commitment))
+
+
+@dataclass(frozen=True)
+class Submission(Commitment):
+    """The latest commitment of a hotkey, and the model it names."""
+
     model: ModelId | None
+    """The model; None where the text is malformed."""
     fault: str = ""
+    """Why the text is malformed; "" where it is not."""
 
     @classmethod
     def read(cls, hotkey: str, uid: int, block: int, text: str) -> Submission:

@@ -43,7 +43,7 @@ SEES = {
     "data": ("hub", "sources"),
     "methods": ("engine.interface",),
     "competitions": ("methods", "sources"),
-    "evaluation": ("checks", "competitions", "engine", "methods", "scratch", "workers"),
+    "evaluation": ("checks", "competitions", "engine", "methods", "records", "scratch", "workers"),
     "records": ("competitions",),
     "validator": COMPOSED,
     "miner": COMPOSED,

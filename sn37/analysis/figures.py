@@ -5,11 +5,12 @@ Every function draws on `ax`, or on a new figure, and returns the axes. Scores a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from sn37.competition import Competition
 from sn37.incentive import moving_average
+from sn37.records.decision import Score
 from sn37.records.epochs import Epoch, Records
 
 if TYPE_CHECKING:
@@ -22,13 +23,13 @@ _HATCHES = ("", "//", "..", "xx")
 _LINES = ("-", "--", "-.", ":")
 
 
-def task_scores(entries: Sequence[Mapping[str, Any]], competition: Competition, ax: Axes | None = None) -> Axes:
+def task_scores(scores: Sequence[Score], competition: Competition, ax: Axes | None = None) -> Axes:
     """Each model's score, split into its weighted, normalized task scores; the best model on top."""
-    alive = [entry for entry in entries if entry["score"] is not None]
+    alive = [score for score in scores if score.score is not None]
     ax = _axes(ax, rows=len(alive))
     left = [0.0] * len(alive)
     for index, task in enumerate(competition.tasks):
-        parts = [task.weight * entry["normalized"][task.name] for entry in alive]
+        parts = [task.weight * score.normalized[task.name] for score in alive]
         ax.barh(
             range(len(alive)),
             parts,
@@ -42,7 +43,7 @@ def task_scores(entries: Sequence[Mapping[str, Any]], competition: Competition, 
         left = [a + b for a, b in zip(left, parts, strict=True)]
     for row, total in enumerate(left):
         ax.text(total, row, f" {total:.4f}", va="center", fontsize=9)
-    ax.set_yticks(range(len(alive)), [f"uid {entry['uid']}" for entry in alive])
+    ax.set_yticks(range(len(alive)), [f"uid {score.uid}" for score in alive])
     ax.invert_yaxis()
     ax.margins(x=0.12)
     ax.set_xlabel("score: sum of weight x normalized loss (lower is better)")
@@ -57,20 +58,20 @@ def task_scores(entries: Sequence[Mapping[str, Any]], competition: Competition, 
 def duel(epoch: Epoch, ax: Axes | None = None) -> Axes:
     """Who beats whom among a decided epoch's models with a score, epsilon included; dark: the row beats the column."""
     decision = epoch.decision
-    uids = {entry["hotkey"]: entry["uid"] for entry in decision["scores"]}
-    inside = sorted(decision["beats"], key=lambda hotkey: (-decision["win_rate"][hotkey], uids[hotkey]))
+    uids = {score.hotkey: score.uid for score in decision.scores}
+    inside = sorted(decision.beats, key=lambda hotkey: (-decision.win_rate[hotkey], uids[hotkey]))
     ax = _axes(ax, rows=len(inside), width=4.5)
-    cells = [[float(j in decision["beats"][i]) for j in inside] for i in inside]
+    cells = [[float(j in decision.beats[i]) for j in inside] for i in inside]
     ax.set_title(f"who beats whom at sync block {epoch.sync_block}, after epsilon")
     if not inside:
         return _say(ax, "no model has a score")
     ax.imshow(cells, cmap="Greys", vmin=0, vmax=2.6, aspect="auto")
     for row, i in enumerate(inside):
         for column, j in enumerate(inside):
-            text = "" if i == j else ("beats" if j in decision["beats"][i] else "loses")
+            text = "" if i == j else ("beats" if j in decision.beats[i] else "loses")
             ax.text(column, row, text, ha="center", va="center", fontsize=8)
     ax.set_xticks(range(len(inside)), [f"uid {uids[hotkey]}" for hotkey in inside])
-    labels = [f"uid {uids[hotkey]}  {decision['win_rate'][hotkey]:.0%}" for hotkey in inside]
+    labels = [f"uid {uids[hotkey]}  {decision.win_rate[hotkey]:.0%}" for hotkey in inside]
     ax.set_yticks(range(len(inside)), labels)
     ax.set_xlabel("opponent")
     ax.set_ylabel("model, win rate")
@@ -83,8 +84,8 @@ def weights(records: Records, competition_id: int, alpha: float, ax: Axes | None
     averages: list[dict[str, float]] = []
     uids: dict[str, int] = {}
     for epoch in epochs:
-        averages.append(moving_average(averages[-1] if averages else None, epoch.decision["winner"], alpha))
-        uids.update({entry["hotkey"]: entry["uid"] for entry in epoch.decision["scores"]})
+        averages.append(moving_average(averages[-1] if averages else None, epoch.decision.winner, alpha))
+        uids.update({score.hotkey: score.uid for score in epoch.decision.scores})
     ax = _axes(ax, rows=6)
     last = averages[-1] if averages else {}
     shown = sorted(last, key=lambda hotkey: (-last[hotkey], hotkey))[:most]

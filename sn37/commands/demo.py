@@ -7,11 +7,11 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from sn37.competition import Competition
     from sn37.devnet.population import Validator
     from sn37.devnet.world import World
+    from sn37.records.decision import Decision, Score
     from sn37.records.epochs import Epoch, Records
 
 __all__ = ["Competitions", "demo", "introduce", "records_of", "run_validators", "show_leaderboard", "timed"]
@@ -164,8 +165,8 @@ def records_of(root: Path, name: str) -> Records:
 def _show_epoch(console: Console, world: World, root: Path, sync_block: int) -> None:
     both = _epochs(world, root, sync_block)
     epoch = both[0][1]
-    digests = [{task: data["digest"] for task, data in e.manifest["data"].items()} for _, e in both]
-    scores = [{s["hotkey"]: s["score"] for s in e.decision["scores"]} for _, e in both]
+    digests = [{task: data.digest for task, data in e.manifest.data.items()} for _, e in both]
+    scores = [{score.hotkey: score.score for score in e.decision.scores} for _, e in both]
     for task, digest in digests[0].items():
         others = all(d[task] == digest for d in digests)
         console.print(f"  samples of {task:16} {digest[:16]}  {'the same for both' if others else 'DIFFERENT'}")
@@ -179,41 +180,43 @@ def show_leaderboard(console: Console, world: World, epoch: Epoch, competition: 
 
     tasks = [task.name for task in competition.tasks]
     table = Table("uid", "miner", "loss", "win rate", *tasks, title="leaderboard (losses: lower is better)")
-    for entry in epoch.decision["scores"]:
-        if entry["fault"] is None:
-            table.add_row(*_row(world, epoch, entry, tasks))
+    for score in epoch.decision.scores:
+        if score.fault is None:
+            table.add_row(*_row(world, epoch.decision, score, tasks))
     console.print(table)
     names = {miner.hotkey: miner.name for miner in world.miners}
-    for entry in epoch.decision["scores"]:
-        if entry["fault"] is not None:
-            told = f"  rejected: uid {entry['uid']} {names.get(entry['hotkey'], '?')}: {entry['fault']['reason']}"
+    for score in epoch.decision.scores:
+        if score.fault is not None:
+            text = f"  rejected: uid {score.uid} {names.get(score.hotkey, '?')}: {score.fault.reason}"
             # A reason may quote what a miner wrote, brackets included.
-            console.print(told, markup=False)
-    for entry in epoch.manifest["submissions"]:
-        if not entry["evaluate"]:
-            told = f"  not evaluated: uid {entry['uid']} {names.get(entry['hotkey'], '?')}: {entry['why']}"
-            console.print(told, markup=False)
+            console.print(text, markup=False)
+    for pick in epoch.manifest.submissions:
+        if not pick.evaluate:
+            miner = f"uid {pick.submission.uid} {names.get(pick.submission.hotkey, '?')}"
+            console.print(f"  not evaluated: {miner}: {pick.why}", markup=False)
 
 
-def _row(world: World, epoch: Epoch, entry: Mapping[str, Any], tasks: list[str]) -> list[str]:
-    hotkey = entry["hotkey"]
-    rate = epoch.decision["win_rate"].get(hotkey)
-    crown = " *" if hotkey == epoch.decision["winner"] else ""
+def _row(world: World, decision: Decision, score: Score, tasks: list[str]) -> list[str]:
+    rate = decision.win_rate.get(score.hotkey)
+    crown = " *" if score.hotkey == decision.winner else ""
     return [
-        str(entry["uid"]) + crown,
-        next((miner.name for miner in world.miners if miner.hotkey == hotkey), "?"),
-        f"{entry['score']:.4f}",
-        "not in it" if rate is None else f"{rate:.0%}",
-        *(f"{entry['raw'][task]:.3f}" for task in tasks),
+        str(score.uid) + crown,
+        next((miner.name for miner in world.miners if miner.hotkey == score.hotkey), "?"),
+        f"{score.score:.4f}",
+        "-" if rate is None else f"{rate:.0%}",
+        *(f"{score.raw[task]:.3f}" for task in tasks),
     ]
 
 
 def _show_outcome(console: Console, world: World, root: Path) -> None:
     from rich.table import Table
 
+    from sn37.records.decision import Publication
+
     metagraph = world.metagraph()
     names = {miner.hotkey: miner.name for miner in world.miners}
-    weights = {name: e.read("published.json")["weights"] for name, e in _epochs(world, root, world.sync_block)}
+    published = {name: epoch.read(Publication) for name, epoch in _epochs(world, root, world.sync_block)}
+    weights = {name: publication.weights for name, publication in published.items() if publication is not None}
     table = Table("uid", "miner", *(f"weight by {name}" for name in weights), "incentive", title="on the chain")
     for neuron in metagraph.neurons:
         if neuron.hotkey in names:

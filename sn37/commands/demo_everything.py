@@ -38,10 +38,10 @@ def play(console: Console, root: Path, epochs: int) -> None:
 def _show_epoch(console: Console, world: Everything, epoch: Epoch) -> None:
     competition = next(s.competition for s in world.shares() if s.competition.id == epoch.competition_id)
     for task in competition.tasks:
-        data = epoch.manifest["data"][task.name]
-        dropped = ", ".join(f"{n} {why}" for why, n in sorted(data["notes"].get("dropped", {}).items()))
+        data = epoch.manifest.data[task.name]
+        dropped = ", ".join(f"{n} {why}" for why, n in sorted(data.dropped.items()))
         left_out = f"; left out: {dropped}" if dropped else ""
-        console.print(f"  {task.name:16} {task.source} -> {task.method}, {data['samples']} samples{left_out}")
+        console.print(f"  {task.name:16} {task.source} -> {task.method}, {data.samples} samples{left_out}")
     show_leaderboard(console, world, epoch, competition)
 
 
@@ -54,7 +54,7 @@ def _show_split(console: Console, world: Everything, epochs: list[Epoch]) -> Non
         weights = subnet.validator_weights().get(validator.hotkey, {})
         incentive = {neuron.hotkey: neuron.incentive for neuron in subnet.metagraph().neurons}
     names = {miner.hotkey: miner.name for miner in world.miners}
-    winners = {epoch.competition_id: str(epoch.decision["winner"]) for epoch in epochs}
+    winners = {epoch.competition_id: str(epoch.decision.winner) for epoch in epochs}
     table = Table("competition", "funded as", "share", "winner", "weight", "incentive", title="on the chain")
     totals = dict.fromkeys(world.funding, 0.0)
     for share in world.shares():

@@ -11,146 +11,177 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from sn37.competition import Competition, Constraints, Evaluation
 from sn37.errors import ConfigError, EvaluatorFault, ModelFault
 from sn37.methods import METHODS, Row, TokenizerFault
+from sn37.records.codec import Plain, to_data, typed
+from sn37.records.results import MAX_REPLY_CHARACTERS, Measurement, TaskResult
 from sn37.sample import Sample, from_record, to_record
 
-__all__ = ["engine_of", "evaluate", "payload_of", "tokenize"]
+__all__ = ["Job", "Task", "engine_of", "evaluate", "measure", "tokenize"]
 
-Report = Callable[[dict[str, Any]], None]
-
-
-def payload_of(
-    competition: Competition,
-    model: Path,
-    samples: Mapping[str, Sequence[Sample] | Path],
-    *,
-    tokenizer: Path | None,
-    own_tasks: Sequence[str] = (),
-    engine: str = "fast",
-) -> dict[str, Any]:
-    """What `evaluate` needs to know, as JSON data.
-
-    samples: task name -> its samples, or a file of them, one JSON record a line; tokenizer: the folder of
-    the competition's, None where each model brings its own; own_tasks: the validator's own files and
-    entry points with methods.
-    """
-    tasks = []
-    for task in competition.tasks:
-        given = samples[task.name]
-        records: Any = str(given) if isinstance(given, Path) else [to_record(sample) for sample in given]
-        tasks.append(
-            {"name": task.name, "method": task.method, "method_args": dict(task.method_args), "samples": records}
-        )
-    return {
-        "model": str(model),
-        "tokenizer": None if tokenizer is None else str(tokenizer),
-        "constraints": asdict(competition.constraints),
-        "evaluation": asdict(competition.evaluation),
-        "engine": engine,
-        "own_tasks": list(own_tasks),
-        "tasks": tasks,
-    }
+Report = Callable[[dict[str, object]], None]
 
 
-def evaluate(payload: Mapping[str, Any], report: Report | None = None) -> dict[str, Any]:
+def _read_samples(data: Any) -> tuple[Sample, ...] | Path:
+    return Path(data) if isinstance(data, str) else tuple(from_record(record) for record in data)
+
+
+def _written_samples(samples: Sequence[Sample] | Path) -> object:
+    return str(samples) if isinstance(samples, Path) else [to_record(sample) for sample in samples]
+
+
+@dataclass(frozen=True)
+class Task:
+    """One evaluation task of a job."""
+
+    name: str
+    """Its name."""
+    method: str
+    """How an answer becomes a number."""
+    method_args: Mapping[str, object]
+    """The method's arguments."""
+    samples: Annotated[Sequence[Sample] | Path, Plain(_read_samples, _written_samples)]
+    """Its samples, or a file of them, one JSON record a line."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a worker needs to know to evaluate one model; it travels as JSON data."""
+
+    model: Path
+    """The model's folder."""
+    tokenizer: Path | None
+    """The folder of the competition's tokenizer; None where each model brings its own."""
+    constraints: Constraints
+    """What the model must be."""
+    evaluation: Evaluation
+    """How it is run."""
+    tasks: tuple[Task, ...]
+    """What it is asked."""
+    own_tasks: tuple[str, ...] = ()
+    """The validator's own files and entry points with methods."""
+    engine: str = "fast"
+    """`fast` or `reference`."""
+    rows: Path | None = None
+    """A file that `tokenize` has filled."""
+    dtype: str = ""
+    """What to compute in; "" for the competition's."""
+    device: str = "cpu"
+    """`cpu` or `cuda`; an executor says it."""
+    threads: int = 0
+    """Threads to compute with, 0 for torch's choice; an executor says it."""
+
+    @classmethod
+    def of(
+        cls,
+        competition: Competition,
+        model: Path,
+        samples: Mapping[str, Sequence[Sample] | Path],
+        tokenizer: Path | None,
+        own_tasks: Sequence[str] = (),
+        engine: str = "fast",
+    ) -> Job:
+        """The job of a competition's tasks. samples: by task, or a file of them each."""
+        tasks = tuple(Task(t.name, t.method, t.method_args, samples[t.name]) for t in competition.tasks)
+        given = competition.constraints, competition.evaluation
+        return cls(model, tokenizer, *given, tasks, tuple(own_tasks), engine)
+
+    def payload(self) -> dict[str, object]:
+        """The job as JSON data."""
+        return to_data(self)
+
+
+def evaluate(payload: Mapping[str, object], report: Report | None = None) -> dict[str, object]:
     """Inspect the model, run every task on it, and say what came out; in a worker process.
 
-    payload: as `payload_of` makes it; `device` (default "cpu"), `dtype` (default: the competition's), `threads` and
-    `rows` (a file that `tokenize` filled) may be added. Returns {"tasks": {name: {"score", "values", "details", "note",
-    "samples", "seconds", "tokens"}}, "parameters", "device", "dtype", "engine", "plan", "load_s", "memory_bytes"}.
-    Raises ModelFault with the reason.
+    payload: a `Job` as JSON data. Returns a `Measurement` as JSON data. Raises ModelFault with the reason.
     """
+    return to_data(measure(typed(Job, json.dumps(payload), "a job"), report))
+
+
+def measure(job: Job, report: Report | None = None) -> Measurement:
+    """Inspect the model and run every task on it. Raises ModelFault with the reason."""
     import torch
 
     tell = report or (lambda message: None)
-    _prepare(payload)
-    device = str(payload.get("device", "cpu"))
-    constraints = _constraints(payload["constraints"])
-    dtype = payload.get("dtype") or constraints.dtype
+    _prepare(job)
     tell({"stage": "load"})
     began = time.perf_counter()
-    tokenizer, model = _load(payload, constraints, device, dtype)
+    tokenizer, model = _load(job)
     load_s = time.perf_counter() - began
-    name = str(payload.get("engine", "fast"))
-    engine = engine_of(name, model, constraints, payload.get("evaluation", {}))
-    known = json.loads(Path(payload["rows"]).read_text()) if payload.get("rows") else {}
-    with _owned(payload):
-        tasks = {
-            task["name"]: _run_task(task, tokenizer, engine, tell, known.get(task["name"])) for task in payload["tasks"]
-        }
-    return {
-        "tasks": tasks,
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
-        "dtype": dtype,
-        "engine": name,
-        "plan": engine.plan() if name == "fast" else {},
-        "load_s": load_s,
-        "memory_bytes": _peak_bytes(device),
-    }
+    engine = engine_of(job.engine, model, job.constraints, job.evaluation)
+    known = json.loads(job.rows.read_text()) if job.rows else {}
+    with _owned(job):
+        tasks = {task.name: _run_task(task, tokenizer, engine, tell, known.get(task.name)) for task in job.tasks}
+    return Measurement(
+        tasks=tasks,
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        device=torch.cuda.get_device_name() if job.device == "cuda" else "cpu",
+        dtype=job.dtype or job.constraints.dtype,
+        engine=job.engine,
+        plan=engine.plan() if job.engine == "fast" else {},
+        load_s=load_s,
+        memory_bytes=_peak_bytes(job.device),
+    )
 
 
-def tokenize(payload: Mapping[str, Any], report: Report | None = None) -> dict[str, Any]:
+def tokenize(payload: Mapping[str, object], report: Report | None = None) -> dict[str, object]:
     """The rows of every task, made once for all models with the competition's tokenizer: {task: [row, ...]}.
 
     Raises EvaluatorFault where the tokenizer fails.
     """
-    _prepare(payload)
-    constraints = _constraints(payload["constraints"])
-    tokenizer = _competition_tokenizer(Path(payload["tokenizer"]))
-    found = {}
-    with _owned(payload):
-        for task in payload["tasks"]:
-            method = METHODS[task["method"]](**task["method_args"])
-            rows = method.rows(_samples(task["samples"]), tokenizer, constraints.sequence_length)
-            found[task["name"]] = [[row.sample, row.tokens, row.start, row.target_bytes] for row in rows]
+    job = typed(Job, json.dumps(payload), "a job")
+    _prepare(job)
+    assert job.tokenizer is not None, "models that bring their own tokenizer have no rows in common"
+    tokenizer = _competition_tokenizer(job.tokenizer)
+    found: dict[str, object] = {}
+    with _owned(job):
+        for task in job.tasks:
+            method = METHODS[task.method](**task.method_args)
+            rows = method.rows(_samples(task), tokenizer, job.constraints.sequence_length)
+            found[task.name] = [[row.sample, row.tokens, row.start, row.target_bytes] for row in rows]
     return found
 
 
-def _prepare(payload: Mapping[str, Any]) -> None:
+def _prepare(job: Job) -> None:
     """What must be set before anything is computed."""
     import torch
 
-    if payload.get("threads"):
-        torch.set_num_threads(int(payload["threads"]))
+    if job.threads:
+        torch.set_num_threads(job.threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
     torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = False
-    if payload.get("own_tasks"):
+    if job.own_tasks:
         from sn37.competitions import load_tasks
 
-        load_tasks(payload["own_tasks"])
+        load_tasks(job.own_tasks)
 
 
 @contextlib.contextmanager
-def _owned(payload: Mapping[str, Any]) -> Iterator[None]:
+def _owned(job: Job) -> Iterator[None]:
     """A tokenizer that fails is the fault of whose it is."""
     try:
         yield
     except TokenizerFault as error:
-        if payload["tokenizer"] is None:
+        if job.tokenizer is None:
             raise ModelFault(str(error)) from error
         raise EvaluatorFault(f"the competition's tokenizer: {error}") from error
 
 
-def _constraints(data: Mapping[str, Any]) -> Constraints:
-    return Constraints(**{**data, "architectures": tuple(data["architectures"])})
-
-
-def _load(payload: Mapping[str, Any], constraints: Constraints, device: str, dtype: str) -> tuple[Any, Any]:
+def _load(job: Job) -> tuple[Any, Any]:
     """The tokenizer and the inspected model, the model first, as the protocol orders its checks."""
     from sn37.checks.tokenizer import load_tokenizer
     from sn37.checks.weights import check_vocabulary, inspect
 
-    model = inspect(Path(payload["model"]), constraints, device, dtype)
-    given = payload["tokenizer"]
-    tokenizer = load_tokenizer(Path(payload["model"])) if given is None else _competition_tokenizer(Path(given))
+    model = inspect(job.model, job.constraints, job.device, job.dtype or job.constraints.dtype)
+    given = job.tokenizer
+    tokenizer = load_tokenizer(job.model) if given is None else _competition_tokenizer(given)
     check_vocabulary(model, tokenizer)
     return tokenizer, model
 
@@ -164,8 +195,8 @@ def _competition_tokenizer(folder: Path) -> Any:
         raise EvaluatorFault(f"the competition's tokenizer cannot be loaded: {error}") from error
 
 
-def engine_of(name: str, model: Any, constraints: Constraints, settings: Mapping[str, Any]) -> Any:
-    """The engine called `name` over a loaded model. settings: the competition's `Evaluation`, as data."""
+def engine_of(name: str, model: Any, constraints: Constraints, evaluation: Evaluation) -> Any:
+    """The engine called `name` over a loaded model."""
     if name == "reference":
         from sn37.engine.reference import ReferenceEngine
 
@@ -173,16 +204,16 @@ def engine_of(name: str, model: Any, constraints: Constraints, settings: Mapping
     if name == "fast":
         from sn37.engine.fast import FastEngine
 
-        return FastEngine(model, constraints.sequence_length, Evaluation(**settings).batch_tokens)
+        return FastEngine(model, constraints.sequence_length, evaluation.batch_tokens)
     raise ConfigError(f"unknown engine {name!r}; expected 'fast' or 'reference'")
 
 
 def _run_task(
-    task: Mapping[str, Any], tokenizer: Any, engine: Any, tell: Report, known: Sequence[Sequence[Any]] | None
-) -> dict[str, Any]:
+    task: Task, tokenizer: Any, engine: Any, tell: Report, known: Sequence[Sequence[Any]] | None
+) -> TaskResult:
     """One task's raw score and what it came from. known: its rows, where `tokenize` has made them."""
-    samples = _samples(task["samples"])
-    method = METHODS[task["method"]](**task["method_args"])
+    samples = _samples(task)
+    method = METHODS[task.method](**task.method_args)
     done = {"rows": 0, "tokens": 0}
     began = last = time.perf_counter()
 
@@ -192,34 +223,45 @@ def _run_task(
         done["tokens"] += tokens
         if time.perf_counter() - last > 0.2:
             last = time.perf_counter()
-            tell({"stage": "task", "task": task["name"], "samples": len(samples), "seconds": last - began, **done})
+            tell({"stage": "task", "task": task.name, "samples": len(samples), "seconds": last - began, **done})
 
-    tell({"stage": "task", "task": task["name"], "samples": len(samples), "seconds": 0.0, **done})
+    tell({"stage": "task", "task": task.name, "samples": len(samples), "seconds": 0.0, **done})
     if known is None:
         rows = method.rows(samples, tokenizer, engine.sequence_length)
     else:
         rows = tuple(Row(sample, tuple(tokens), start, size) for sample, tokens, start, size in known)
     result = method.score(rows, samples, tokenizer, engine, progress)
     if not all(math.isfinite(value) for value in (result.score, *result.values)):
-        raise ModelFault(f"{task['name']}: the raw score is not finite")
+        raise ModelFault(f"{task.name}: the raw score is not finite")
     seconds = time.perf_counter() - began
-    tell({"stage": "task", "task": task["name"], "samples": len(samples), "seconds": seconds, **done, "done": True})
-    return {
-        "score": result.score,
-        "values": list(result.values),
-        "details": [dict(detail) for detail in result.details],
-        "note": result.note,
-        "samples": list(result.samples),
-        "seconds": seconds,
-        "tokens": done["tokens"],
-    }
+    tell({"stage": "task", "task": task.name, "samples": len(samples), "seconds": seconds, **done, "done": True})
+    return TaskResult(
+        score=result.score,
+        values=result.values,
+        details=tuple(_shortened(detail) for detail in result.details),
+        note=result.note,
+        samples=result.samples,
+        seconds=seconds,
+        tokens=done["tokens"],
+    )
 
 
-def _samples(given: str | Sequence[Mapping[str, Any]]) -> list[Sample]:
-    if isinstance(given, str):
-        with Path(given).open(encoding="utf-8") as lines:
-            return [from_record(json.loads(line)) for line in lines if line.strip()]
-    return [from_record(record) for record in given]
+def _shortened(detail: Mapping[str, object]) -> Mapping[str, object]:
+    """A detail whose texts are as long as a record keeps them."""
+    return {name: _short(value) for name, value in detail.items()}
+
+
+def _short(value: object) -> object:
+    if isinstance(value, str):
+        return value[:MAX_REPLY_CHARACTERS]
+    return [_short(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _samples(task: Task) -> Sequence[Sample]:
+    if not isinstance(task.samples, Path):
+        return task.samples
+    with task.samples.open(encoding="utf-8") as lines:
+        return [from_record(json.loads(line)) for line in lines if line.strip()]
 
 
 def _peak_bytes(device: str) -> int:

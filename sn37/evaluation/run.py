@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from sn37.engine.architectures import modules
+from sn37.errors import EvaluatorFault, Sn37Error
 from sn37.evaluation.control import control_run, fault_of
+from sn37.evaluation.job import Job
+from sn37.records.codec import typed
+from sn37.records.results import Measurement
 from sn37.scratch import ScratchFolder
 from sn37.workers.executors import Executor, Limits, OnProgress, Outcome
 from sn37.workers.isolation import WorkerDied
@@ -26,44 +30,54 @@ FUNCTION = f"{_JOB}:evaluate"
 
 def preloaded(architectures: Iterable[str] = ()) -> tuple[str, ...]:
     """The modules a worker needs, for an executor to import once."""
-    return ("torch", "transformers.models.auto.tokenization_auto", _JOB, *modules(architectures))
+    return ("torch", "pydantic", "transformers.models.auto.tokenization_auto", _JOB, *modules(architectures))
 
 
 def evaluate_all(
     executor: Executor,
-    payloads: Iterable[tuple[str, Mapping[str, Any]]],
+    jobs: Iterable[tuple[str, Job]],
     limits: Limits,
     *,
     control: Path,
-    tokenizer: Path | None = None,
     on_progress: OnProgress | None = None,
-) -> Iterator[tuple[str, Outcome]]:
-    """(key, result or error) for each model, in the order they finish; `payloads` is read lazily.
+) -> Iterator[tuple[str, Measurement | Sn37Error]]:
+    """(key, measurement or error) for each model, in the order they finish; `jobs` is read lazily.
 
-    All payloads have the same tasks and samples. control: folder for known-good small models, one of which is asked
-    when a worker died; tokenizer: the competition's, with which samples are tokenized once. Errors have an owner: only
+    All jobs have the same tasks, samples and tokenizer; where the competition fixes that, samples are tokenized once.
+    control: folder for known-good small models, one of which is asked when a worker died. Errors have an owner: only
     ModelFault costs a miner anything.
     """
-    given: dict[str, Mapping[str, Any]] = {}
+    given: dict[str, Job] = {}
     with ScratchFolder() as folder:
         rows = folder / "rows.json"
 
-        def remembered() -> Iterator[tuple[str, Mapping[str, Any]]]:
-            for key, payload in payloads:
-                if not given and tokenizer is not None:
-                    _tokenize_once(executor, payload, limits, rows)
-                given[key] = {**payload, "rows": str(rows)} if rows.exists() else payload
-                yield key, given[key]
+        def payloads() -> Iterator[tuple[str, Mapping[str, object]]]:
+            for key, job in jobs:
+                if not given and job.tokenizer is not None:
+                    _tokenize_once(executor, job, limits, rows)
+                given[key] = replace(job, rows=rows) if rows.exists() else job
+                yield key, given[key].payload()
 
-        for key, outcome in executor.run(FUNCTION, remembered(), limits, on_progress):
-            if isinstance(outcome, WorkerDied):
-                yield key, fault_of(outcome, partial(control_run, executor, given[key], limits, control))
+        for key, outcome in executor.run(FUNCTION, payloads(), limits, on_progress):
+            measured = _measurement(outcome)
+            if isinstance(measured, WorkerDied):
+                yield key, fault_of(measured, partial(control_run, executor, given[key], limits, control))
             else:
-                yield key, outcome
+                yield key, measured
 
 
-def _tokenize_once(executor: Executor, payload: Mapping[str, Any], limits: Limits, file: Path) -> None:
+def _measurement(outcome: Outcome) -> Measurement | Sn37Error:
+    """What a worker sent, checked: a model may have got hold of its worker."""
+    if isinstance(outcome, Sn37Error):
+        return outcome
+    try:
+        return typed(Measurement, json.dumps(outcome, allow_nan=False), "a worker's measurement")
+    except (ValueError, EvaluatorFault) as error:
+        return WorkerDied("garbage", str(error))
+
+
+def _tokenize_once(executor: Executor, job: Job, limits: Limits, file: Path) -> None:
     """Fill the file with all rows; where that fails every model's own worker will say why."""
-    found = dict(executor.run(f"{_JOB}:tokenize", [("rows", payload)], limits))["rows"]
+    found = dict(executor.run(f"{_JOB}:tokenize", [("rows", job.payload())], limits))["rows"]
     if isinstance(found, dict):
         file.write_text(json.dumps(found))

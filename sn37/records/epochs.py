@@ -21,22 +21,38 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from sn37.errors import EvaluatorFault, disk_faults
-from sn37.files import read_json, write_json
+from sn37.files import write_text
+from sn37.records import codec
+from sn37.records.decision import Decision, Publication
+from sn37.records.faults import StageFault, Waits
 from sn37.records.history import History, history_of
+from sn37.records.manifest import Manifest
+from sn37.records.results import Result
+from sn37.sample import Sample, from_record, to_record
 
 __all__ = ["Epoch", "Records"]
 
+Part = TypeVar("Part", Manifest, Decision, Publication, StageFault, Waits)
+
 _WORK = ".work"
+_FILES: dict[type, str] = {
+    Manifest: "manifest.json",
+    Decision: "decision.json",
+    Publication: "published.json",
+    StageFault: "fault.json",
+    Waits: "waits.json",
+}
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """One epoch's folder, sealed or still at work. Reads lazily, keeps what it read."""
+    """One epoch's folder, sealed or still at work. Reads lazily; what a sealed epoch rests on is read once."""
 
     folder: Path
+    """Where it lies."""
 
     @property
     def sync_block(self) -> int:
@@ -54,42 +70,58 @@ class Epoch:
         return not self.folder.name.endswith(_WORK)
 
     @cached_property
-    def manifest(self) -> dict[str, Any]:
-        """All that is needed to repeat the epoch."""
-        return dict(read_json(self.folder / "manifest.json") or {})
+    def manifest(self) -> Manifest:
+        """All that is needed to repeat the epoch. Raises EvaluatorFault where it is missing."""
+        return self._present(Manifest)
 
     @cached_property
-    def decision(self) -> dict[str, Any]:
-        """Scores, duel and winner. Raises EvaluatorFault where a sealed epoch has lost them."""
-        found = read_json(self.folder / "decision.json")
-        if found is None and self.sealed:
-            raise EvaluatorFault(f"the record {self.folder} has no decision.json; move it away to go on")
-        return dict(found or {})
+    def decision(self) -> Decision:
+        """Scores, reign and winner. Raises EvaluatorFault where they are missing."""
+        return self._present(Decision)
 
     @cached_property
-    def results(self) -> dict[str, dict[str, Any]]:
+    def results(self) -> dict[str, Result]:
         """Each model's result on every sample, by hotkey."""
-        files = sorted((self.folder / "results").glob("*.json"))
-        return {path.stem: read_json(path) for path in files}
+        files = sorted((self.folder / "results").glob("[!.]*.json"))
+        found = {path.stem: codec.read(Result, path) for path in files}
+        return {hotkey: result for hotkey, result in found.items() if result is not None}
 
-    def samples(self, task: str) -> list[dict[str, Any]]:
-        """The samples of a task, as plain data."""
-        path = self.folder / "samples" / f"{task}.jsonl"
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    def samples(self, task: str) -> tuple[Sample, ...]:
+        """The samples of a task. Raises EvaluatorFault where they cannot be read."""
+        path = self.samples_file(task)
+        try:
+            return tuple(from_record(json.loads(line)) for line in path.read_text(encoding="utf-8").split("\n") if line)
+        except (OSError, ValueError) as error:
+            raise EvaluatorFault(f"the record {path} cannot be read: {error}; move it away to go on") from error
 
-    def write(self, name: str, data: Any) -> None:
-        """Write one JSON file of the epoch."""
-        write_json(self.folder / name, data)
+    def write_samples(self, task: str, samples: tuple[Sample, ...]) -> None:
+        """Write the samples of a task, one JSON record a line."""
+        lines = [json.dumps(to_record(sample), sort_keys=True, allow_nan=False) for sample in samples]
+        write_text(self.samples_file(task), "\n".join(lines) + "\n")
 
-    def read(self, name: str) -> Any:
-        """Read one JSON file of the epoch, None where it is missing."""
-        return read_json(self.folder / name)
+    def samples_file(self, task: str) -> Path:
+        """Where the samples of a task lie."""
+        return self.folder / "samples" / f"{task}.jsonl"
 
-    def remove(self, name: str) -> None:
-        """Remove one file of the epoch, where it is there."""
-        path = self.folder / name
+    def write(self, part: Manifest | Decision | Publication | StageFault | Waits | Result) -> None:
+        """Write one part of the epoch into its file."""
+        codec.write(self.folder / _name_of(part), part)
+
+    def read(self, kind: type[Part]) -> Part | None:
+        """One part of the epoch as its file is now, None where it is missing."""
+        return codec.read(kind, self.folder / _FILES[kind])
+
+    def remove(self, part: type[StageFault] | type[Waits] | Result) -> None:
+        """Remove one part of the epoch, where it is there."""
+        path = self.folder / (_FILES[part] if isinstance(part, type) else _name_of(part))
         with disk_faults(path):
             path.unlink(missing_ok=True)
+
+    def _present(self, kind: type[Part]) -> Part:
+        found = self.read(kind)
+        if found is None:
+            raise EvaluatorFault(f"the record {self.folder} has no {_FILES[kind]}; move it away to go on")
+        return found
 
     def seal(self) -> Epoch:
         """Rename the work folder into place; the epoch is decided from here on."""
@@ -99,11 +131,16 @@ class Epoch:
         return Epoch(place)
 
 
+def _name_of(part: object) -> str:
+    return f"results/{part.hotkey}.json" if isinstance(part, Result) else _FILES[type(part)]
+
+
 @dataclass(frozen=True)
 class Records:
     """All epochs of one validator. Averages and histories are folds over them."""
 
     root: Path
+    """The folder they lie in."""
 
     def epoch(self, competition_id: int, sync_block: int) -> Epoch:
         """The sealed epoch, or the work folder (made when missing) of one that is not decided yet."""

@@ -1,19 +1,22 @@
 """The one place where a fault gets its consequence.
 
-A fault of the model costs its miner the epoch; every other fault leaves the epoch undecided: the old
-weights stand and it is tried again.
+A fault of the model costs its miner the epoch. One that is tied to a single submission makes the epoch wait twice;
+then that submission is set aside. Every other fault leaves the epoch undecided: the old weights stand and it is tried
+again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass, field
 
 from sn37 import errors
 from sn37.errors import Owner, Sn37Error
 
-__all__ = ["Fault"]
+__all__ = ["MAX_WAITS", "Fault", "StageFault", "Waits"]
+
+MAX_WAITS = 2
+"""How often an epoch waits for one submission (protocol, section 7)."""
 
 _MAX_CHARACTERS = 2_000
 
@@ -29,26 +32,19 @@ _TYPES: dict[Owner, type[Sn37Error]] = {
 
 @dataclass(frozen=True)
 class Fault:
-    """A fault as a record keeps it: who owns it, and the reason in one sentence."""
+    """A fault as a record keeps it."""
 
     owner: Owner
+    """Whose fault it is."""
     reason: str
+    """What went wrong, in one sentence that anything can show."""
 
     @classmethod
     def of(cls, error: BaseException) -> Fault:
         """The fault behind an exception; anything unforeseen is the evaluator's."""
         if isinstance(error, Sn37Error):
-            return cls(error.owner, _plain(str(error)))
-        return cls("evaluator", _plain(f"{type(error).__name__}: {error}"))
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any] | None) -> Fault | None:
-        """A fault from a record, or None."""
-        return None if data is None else cls(data["owner"], data["reason"])
-
-    def to_dict(self) -> dict[str, str]:
-        """Plain data for a record."""
-        return asdict(self)
+            return cls(error.owner, _one_line(str(error)))
+        return cls("evaluator", _one_line(f"{type(error).__name__}: {error}"))
 
     @property
     def decides(self) -> bool:
@@ -60,7 +56,31 @@ class Fault:
         return _TYPES[self.owner](self.reason)
 
 
-def _plain(text: str) -> str:
+@dataclass(frozen=True)
+class StageFault(Fault):
+    """What stopped the last run of an epoch."""
+
+    stage: str
+    """The stage that was stopped: `plan`, `fetch`, `evaluate`, `decide` or `publish`."""
+
+
+@dataclass(frozen=True)
+class Waits:
+    """How often an epoch has waited for submissions that could not be had; kept while it is undecided."""
+
+    counts: Mapping[str, int] = field(default_factory=dict)
+    """How often for each, by hotkey."""
+
+    def add(self, hotkey: str) -> Waits:
+        """One more for this hotkey."""
+        return Waits({**self.counts, hotkey: self.counts.get(hotkey, 0) + 1})
+
+    def over(self, hotkey: str) -> bool:
+        """Whether the epoch has waited for this hotkey as often as it may."""
+        return self.counts.get(hotkey, 0) > MAX_WAITS
+
+
+def _one_line(text: str) -> str:
     """One line that any file, terminal and page can show: a reason may quote what a miner wrote."""
     line = " ".join(text.split())
     shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)

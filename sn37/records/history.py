@@ -9,9 +9,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from sn37 import incentive
+from sn37.records.decision import Decision
 
 __all__ = ["History", "Key", "Tried", "history_of"]
 
@@ -53,17 +53,17 @@ class History:
         return average
 
 
-def history_of(decisions: Iterable[Mapping[str, Any]], remembered: int) -> History:
+def history_of(decisions: Iterable[Decision], remembered: int) -> History:
     """The history that these decisions make, in their order. remembered: results kept in mind per submission."""
     winners: list[str] = []
     incumbent: Key | None = None
     tried: dict[Key, tuple[Tried, ...]] = {}
     for decision in decisions:
-        if decision["winner"] is not None:
-            winners.append(decision["winner"])
-        for entry in decision["scores"]:
-            key = entry["hotkey"], entry["text"]
-            score = math.inf if entry["score"] is None else entry["score"]
-            tried[key] = (*tried.get(key, ()), Tried(decision["sync_block"], score))[-remembered:]
-            incumbent = key if entry["hotkey"] == decision["winner"] else incumbent
+        for score in decision.scores:
+            key = score.hotkey, score.text
+            loss = math.inf if score.score is None else score.score
+            tried[key] = (*tried.get(key, ()), Tried(decision.sync_block, loss))[-remembered:]
+        if decision.best is not None:
+            winners.append(decision.best.hotkey)
+            incumbent = decision.best.hotkey, decision.best.text
     return History(tuple(winners), incumbent, tried)

@@ -10,21 +10,20 @@ from __future__ import annotations
 
 from sn37.records.epochs import Epoch, Records
 from sn37.validator.connect import connect
-from sn37.validator.decide import Decision, decide
-from sn37.validator.evaluate import Results, evaluate
+from sn37.validator.decide import Decided, decide
+from sn37.validator.evaluate import Evaluated, evaluate
 from sn37.validator.fetch import Fetched, fetch
 from sn37.validator.plan import Plan, plan
-from sn37.validator.publish import Publication, publish, write_result
+from sn37.validator.publish import publish, write_result
 from sn37.validator.settings import Settings
 
 __all__ = [
-    "Decision",
+    "Decided",
     "Epoch",
+    "Evaluated",
     "Fetched",
     "Plan",
-    "Publication",
     "Records",
-    "Results",
     "Settings",
     "connect",
     "decide",

@@ -12,7 +12,7 @@ from sn37.competition import Competition, Epsilon
 from sn37.incentive import Contender, reign
 from sn37.protocol import SelectionLimits
 from sn37.records.history import History, Tried
-from sn37.records.recall import Pick
+from sn37.records.manifest import Pick
 from sn37.schedule import Schedule
 from sn37.submission import Submission
 

@@ -8,17 +8,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sn37.evaluation.progress import Progress
 from sn37.html import table
+from sn37.records.decision import Score
 from sn37.records.epochs import Epoch
 from sn37.records.faults import Fault
-from sn37.records.recall import Pick
-from sn37.validator.decide import judge_results
+from sn37.records.manifest import Pick
+from sn37.records.results import Basis, Measurement, Result
+from sn37.submission import Submission
 from sn37.validator.fetch import Fetched, versions
 from sn37.validator.plan import Plan
+from sn37.validator.scores import scores_of
 from sn37.validator.settings import Settings
 from sn37.validator.stages import kept_fault
 
@@ -26,35 +30,39 @@ if TYPE_CHECKING:
     from sn37.hub import FetchedModel
     from sn37.workers.executors import Executor, Limits
 
-__all__ = ["Results", "evaluate"]
+__all__ = ["Evaluated", "evaluate"]
 
 MEMORY_SHARE = 0.8
 """The share of the machine's memory that all workers together may take."""
 
 
 @dataclass(frozen=True)
-class Results:
-    """What the models made of the samples. by_hotkey: the records; entries: their scores, best first."""
+class Evaluated:
+    """What the models made of the samples, as the notebook shows it."""
 
     plan: Plan
-    by_hotkey: Mapping[str, Mapping[str, Any]]
+    """The plan."""
+    by_hotkey: Mapping[str, Result]
+    """Each evaluated submission's result, by hotkey."""
+    set_aside: Mapping[str, str]
+    """Submissions that could not be had this time and why, by hotkey."""
 
     @property
-    def entries(self) -> list[dict[str, Any]]:
-        """One entry per model with its scores, best first; failed ones last."""
-        return judge_results(self.plan.competition, self.plan.sync_block, self.by_hotkey)[0]
+    def scores(self) -> tuple[Score, ...]:
+        """Each one's score, the best first; failed ones last."""
+        return scores_of(self.plan.competition, self.plan.sync_block, self.by_hotkey.values())
 
     def _repr_html_(self) -> str:
         rows = []
-        for entry in self.entries:
-            tasks = self.by_hotkey[entry["hotkey"]]["tasks"].values()
-            seconds, tokens = sum(task["seconds"] for task in tasks), sum(task["tokens"] for task in tasks)
-            fault = entry["fault"]["reason"] if entry["fault"] else ""
-            rows.append((entry["uid"], entry["score"], f"{seconds:.1f}", f"{tokens:,}", fault))
+        for score in self.scores:
+            tasks = self.by_hotkey[score.hotkey].tasks.values()
+            seconds, tokens = sum(task.seconds for task in tasks), sum(task.tokens for task in tasks)
+            fault = score.fault.reason if score.fault else ""
+            rows.append((score.uid, score.score, f"{seconds:.1f}", f"{tokens:,}", fault))
         return table(("uid", "loss", "seconds", "tokens", "fault of the model"), rows)
 
 
-def evaluate(fetched: Fetched, executor: Executor | None = None) -> Results:
+def evaluate(fetched: Fetched, executor: Executor | None = None) -> Evaluated:
     """Evaluate the chosen models, the next one fetched meanwhile; a sealed epoch is read back.
 
     executor: where the workers run; the settings say it when None. Raises the first fault that is not a
@@ -62,28 +70,29 @@ def evaluate(fetched: Fetched, executor: Executor | None = None) -> Results:
     """
     plan, epoch = fetched.plan, fetched.plan.epoch
     if epoch.sealed:
-        return Results(plan, epoch.results)
+        return Evaluated(plan, epoch.results, epoch.decision.set_aside)
     with kept_fault(epoch, "evaluate"):
-        done = _finished(fetched, epoch)
+        basis = _basis(plan)
+        done = _finished(plan, epoch, basis)
         missing = [pick for pick in plan.chosen if pick.submission.hotkey not in done]
         faults: list[Fault] = []
         for pick, model, outcome in _outcomes(fetched, missing, executor):
             if isinstance(outcome, Fault) and not outcome.decides:
                 faults.append(outcome)
                 continue
-            result = _result(fetched, pick, model, outcome)
-            epoch.write(f"results/{pick.submission.hotkey}.json", result)
-            done[pick.submission.hotkey] = result
+            result = _result(pick.submission, basis, model, outcome)
+            epoch.write(result)
+            done[result.hotkey] = result
         if faults:
             raise faults[0].error()
-    return Results(plan, done)
+    return Evaluated(plan, done, {})
 
 
 def _outcomes(
     fetched: Fetched, picks: list[Pick], executor: Executor | None
-) -> Iterator[tuple[Pick, FetchedModel | None, Mapping[str, Any] | Fault]]:
-    """(pick, model, result or fault) as they are had: what cannot be fetched needs no worker."""
-    from sn37.evaluation.job import payload_of
+) -> Iterator[tuple[Pick, FetchedModel | None, Measurement | Fault]]:
+    """(pick, model, measurement or fault) as they are had: what cannot be fetched needs no worker."""
+    from sn37.evaluation.job import Job
     from sn37.evaluation.run import evaluate_all
 
     plan = fetched.plan
@@ -92,25 +101,21 @@ def _outcomes(
     by_hotkey = {pick.submission.hotkey: pick for pick in picks}
     models: dict[str, FetchedModel] = {}
     unfetched: list[tuple[Pick, Fault]] = []
-    samples = {task.name: plan.epoch.folder / "samples" / f"{task.name}.jsonl" for task in plan.competition.tasks}
+    samples = {task.name: plan.epoch.samples_file(task.name) for task in plan.competition.tasks}
 
-    def payloads() -> Iterator[tuple[str, Mapping[str, Any]]]:
+    def jobs() -> Iterator[tuple[str, Job]]:
         for pick, model in fetched.models(picks):
             if isinstance(model, Fault):
                 unfetched.append((pick, model))
                 progress.finished(pick.submission.hotkey)
                 continue
             models[pick.submission.hotkey] = model
-            payload = payload_of(
-                plan.competition, model.folder, samples, tokenizer=fetched.tokenizer, own_tasks=plan.settings.tasks
-            )
-            yield pick.submission.hotkey, payload
+            job = Job.of(plan.competition, model.folder, samples, fetched.tokenizer, plan.settings.tasks)
+            yield pick.submission.hotkey, job
 
     with Progress(len(picks)) as progress, _workers(plan, executor) as (running, limits):
         control = plan.settings.control or plan.settings.root / "cache" / "control"
-        for hotkey, outcome in evaluate_all(
-            running, payloads(), limits, control=control, tokenizer=fetched.tokenizer, on_progress=progress.report
-        ):
+        for hotkey, outcome in evaluate_all(running, jobs(), limits, control=control, on_progress=progress.report):
             progress.finished(hotkey)
             models[hotkey].close()
             result = Fault.of(outcome) if isinstance(outcome, Exception) else outcome
@@ -160,40 +165,38 @@ def _memory_bytes() -> int:
     return int(psutil.virtual_memory().total)
 
 
-def _finished(fetched: Fetched, epoch: Epoch) -> dict[str, Mapping[str, Any]]:
-    """Results of an earlier, interrupted run that still hold: same submission, competition, samples and versions.
+def _basis(plan: Plan) -> Basis:
+    """What the epoch's results rest on."""
+    samples = {name: data.digest for name, data in plan.manifest.data.items()}
+    return Basis(plan.manifest.competition_digest, samples, versions())
+
+
+def _finished(plan: Plan, epoch: Epoch, basis: Basis) -> dict[str, Result]:
+    """Results of an earlier, interrupted run that still hold: same commitment, competition, samples and versions.
 
     The others are removed: a record holds nothing that its decision does not rest on.
     """
-    wanted = {pick.submission.hotkey: _identity(fetched, pick) for pick in fetched.plan.chosen}
-    done: dict[str, Mapping[str, Any]] = {}
+    wanted = {pick.submission.hotkey: pick.submission for pick in plan.chosen}
+    done: dict[str, Result] = {}
     for hotkey, result in epoch.results.items():
-        if hotkey in wanted and all(result.get(name) == value for name, value in wanted[hotkey].items()):
+        if hotkey in wanted and result.basis == basis and result.is_of(wanted[hotkey]):
             done[hotkey] = result
         else:
-            epoch.remove(f"results/{hotkey}.json")
+            epoch.remove(result)
     return done
 
 
-def _identity(fetched: Fetched, pick: Pick) -> dict[str, Any]:
-    """What a result belongs to."""
-    submission = pick.submission
-    return {
-        "hotkey": submission.hotkey,
-        "uid": submission.uid,
-        "block": submission.block,
-        "text": submission.text,
-        "competition_digest": fetched.plan.competition.digest,
-        "samples": {name: data["digest"] for name, data in fetched.data.items()},
-        "versions": versions(),
-    }
-
-
-def _result(
-    fetched: Fetched, pick: Pick, model: FetchedModel | None, outcome: Mapping[str, Any] | Fault
-) -> dict[str, Any]:
+def _result(submission: Submission, basis: Basis, model: FetchedModel | None, outcome: Measurement | Fault) -> Result:
     """One model's result as the record keeps it."""
-    known = {} if model is None else {"content_hash": model.content_hash, "bytes": model.bytes}
-    if isinstance(outcome, Fault):
-        return {**_identity(fetched, pick), **known, "fault": outcome.to_dict(), "tasks": {}}
-    return {**_identity(fetched, pick), **known, "fault": None, **outcome}
+    return Result(
+        hotkey=submission.hotkey,
+        uid=submission.uid,
+        block=submission.block,
+        text=submission.text,
+        basis=basis,
+        fault=outcome if isinstance(outcome, Fault) else None,
+        measurement=None if isinstance(outcome, Fault) else outcome,
+        content_hash="" if model is None else model.content_hash,
+        bytes=0 if model is None else model.bytes,
+        finished_at=datetime.now(UTC),
+    )

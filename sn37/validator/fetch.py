@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import platform
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from sn37.clock import generator
 from sn37.competition import EvalTask
 from sn37.errors import EvaluatorFault
-from sn37.files import write_text
 from sn37.html import table
 from sn37.records.epochs import Epoch
 from sn37.records.faults import Fault
-from sn37.records.recall import Pick
-from sn37.sample import Sample, digest, from_record, to_record
+from sn37.records.manifest import Pick, TaskData
+from sn37.sample import Sample, digest
 from sn37.validator.plan import Plan
 from sn37.validator.stages import kept_fault
 
@@ -37,14 +35,16 @@ R = TypeVar("R")
 
 @dataclass(frozen=True)
 class Fetched:
-    """What an epoch's evaluation needs. samples: by task; tokenizer: its folder, None where each model
-    brings its own; data: per task, what the manifest says of its samples."""
+    """What an epoch's evaluation needs."""
 
     plan: Plan
+    """The plan; its manifest now tells the data too."""
     hub: Hub
+    """Where the models come from."""
     samples: Mapping[str, tuple[Sample, ...]]
+    """The samples of each task."""
     tokenizer: Path | None
-    data: Mapping[str, Mapping[str, Any]]
+    """The folder of the competition's tokenizer; None where each model brings its own."""
 
     def models(self, picks: Iterable[Pick]) -> Iterator[tuple[Pick, FetchedModel | Fault]]:
         """The models, or why one cannot be had, in the order asked for; the next one is fetched meanwhile."""
@@ -60,7 +60,7 @@ class Fetched:
         return ahead(picks, fetch_one)
 
     def _repr_html_(self) -> str:
-        rows = [(name, len(self.samples[name]), data["digest"][:16]) for name, data in self.data.items()]
+        rows = [(name, data.samples, data.digest[:16]) for name, data in self.plan.manifest.data.items()]
         return table(("task", "samples", "digest"), rows)
 
 
@@ -71,33 +71,27 @@ def fetch(plan: Plan, subnet: Subnet, hub: Hub) -> Fetched:
     """
     epoch = plan.epoch
     if epoch.sealed:
-        data = epoch.manifest["data"]
-        samples = {name: tuple(from_record(record) for record in epoch.samples(name)) for name in data}
-        return Fetched(plan, hub, samples, None, data)
+        return Fetched(plan, hub, {name: epoch.samples(name) for name in plan.manifest.data}, None)
     with kept_fault(epoch, "fetch"):
         return _fetch(plan, epoch, subnet, hub)
 
 
 def _fetch(plan: Plan, epoch: Epoch, subnet: Subnet, hub: Hub) -> Fetched:
-    manifest: dict[str, Any] = {"data": {}, "data_s": {}, **(epoch.read("manifest.json") or plan.manifest())}
-    samples = {}
+    manifest, samples = plan.manifest, {}
     for task in plan.competition.tasks:
-        known = _known(epoch, task, manifest["data"].get(task.name))
+        known = _known(epoch, task, manifest.data.get(task.name))
         if known is None:
-            began = time.monotonic()
-            known, notes = draw(plan, task, subnet, hub)
-            lines = [json.dumps(to_record(sample), sort_keys=True) for sample in known]
-            write_text(epoch.folder / "samples" / f"{task.name}.jsonl", "\n".join(lines) + "\n")
-            manifest["data"][task.name] = {"digest": digest(known), "samples": len(known), **notes}
-            manifest["data_s"][task.name] = time.monotonic() - began
-            epoch.write("manifest.json", manifest)
+            known, data = draw(plan, task, subnet, hub)
+            epoch.write_samples(task.name, known)
+            manifest = replace(manifest, data={**manifest.data, task.name: data})
+            epoch.write(manifest)
         samples[task.name] = known
     folder, commit = None, None
     if plan.competition.constraints.tokenizer is not None:
-        folder, commit = hub.fetch_tokenizer(plan.competition.constraints.tokenizer, plan.as_of)
-    manifest |= {"tokenizer": commit, "versions": versions()}
-    epoch.write("manifest.json", manifest)
-    return Fetched(plan, hub, samples, folder, manifest["data"])
+        folder, commit = hub.fetch_tokenizer(plan.competition.constraints.tokenizer, manifest.as_of)
+    manifest = replace(manifest, tokenizer=commit, versions=versions())
+    epoch.write(manifest)
+    return Fetched(replace(plan, manifest=manifest), hub, samples, folder)
 
 
 def versions() -> dict[str, str]:
@@ -107,31 +101,40 @@ def versions() -> dict[str, str]:
     return {**found, "python": platform.python_version(), "machine": platform.machine()}
 
 
-def draw(plan: Plan, task: EvalTask, subnet: Subnet, hub: Hub) -> tuple[tuple[Sample, ...], dict[str, Any]]:
-    """Draw one task's samples; returns them and what the manifest says of the data."""
+def draw(plan: Plan, task: EvalTask, subnet: Subnet, hub: Hub) -> tuple[tuple[Sample, ...], TaskData]:
+    """Draw one task's samples; returns them and where they came from."""
     from sn37.chain import verify
     from sn37.data.pages import PinnedDatasets
     from sn37.data.runs import WandbRuns
     from sn37.sources import SOURCES, Context
 
-    datasets = PinnedDatasets(hub, plan.as_of, plan.settings.root / "cache" / "pages")
+    began, manifest = time.monotonic(), plan.manifest
+    datasets = PinnedDatasets(hub, manifest.as_of, plan.settings.root / "cache" / "pages")
     context = Context(
-        generator=generator(plan.seed, task.name),
-        as_of=plan.as_of,
+        generator=generator(manifest.seed, task.name),
+        as_of=manifest.as_of,
         datasets=datasets,
         runs=WandbRuns(plan.settings.runs_url or ""),
         trusted=lambda netuid, min_stake: subnet.trusted(netuid, min_stake, plan.sync_block),
         verify=verify,
     )
     samples = tuple(SOURCES[task.source](**task.source_args)(context))
-    return samples, {"notes": context.notes, "revisions": dict(datasets.revisions)}
+    notes = dict(context.notes)
+    return samples, TaskData(
+        digest=digest(samples),
+        samples=len(samples),
+        dropped=notes.pop("dropped", {}),
+        notes=notes,
+        revisions=dict(datasets.revisions),
+        seconds=time.monotonic() - began,
+    )
 
 
-def _known(epoch: Epoch, task: EvalTask, data: Mapping[str, Any] | None) -> tuple[Sample, ...] | None:
+def _known(epoch: Epoch, task: EvalTask, data: TaskData | None) -> tuple[Sample, ...] | None:
     if data is None:
         return None
-    samples = tuple(from_record(record) for record in epoch.samples(task.name))
-    if digest(samples) != data["digest"]:
+    samples = epoch.samples(task.name)
+    if digest(samples) != data.digest:
         raise EvaluatorFault(f"the samples of {task.name} in {epoch.folder} were changed; remove the folder")
     return samples
 

@@ -26,13 +26,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sn37.validator.step import step_of
 
 if TYPE_CHECKING:
-    from sn37.validator.decide import Decision
-    from sn37.validator.plan import Plan
+    from sn37.validator.decide import Decided
 
 __all__ = ["EPOCHS_PER_RUN", "Mirror", "mirror_epoch"]
 
@@ -42,26 +41,33 @@ EPOCHS_PER_RUN = 50
 
 @dataclass(frozen=True)
 class Mirror:
-    """A validator's runs in one project. root: a folder of its own; mode: `offline` or `online`; timeout_s:
-    what wandb gets before it is killed."""
+    """A validator's runs in one project."""
 
     project: str
+    """The wandb project."""
     entity: str | None
+    """Whose project; None for the account's own."""
     uid: int
+    """The validator's uid."""
     hotkey: str
+    """Its hotkey."""
     version: str
+    """The version of this library."""
     root: Path
+    """A folder of its own."""
     mode: str = "offline"
+    """`offline` or `online`."""
     timeout_s: float = 90.0
+    """What wandb gets before it is killed."""
 
-    def log(self, step: Mapping[str, Any]) -> str:
+    def log(self, step: Mapping[str, object]) -> str:
         """Mirror one epoch, as `sn37.validator.step` makes it; returns a sentence on how it went. Never raises."""
         try:
             return self._log(step)
         except Exception as error:  # wandb and the disk may fail in any way; an epoch goes on
             return f"not mirrored: {type(error).__name__}: {error}"
 
-    def _log(self, step: Mapping[str, Any]) -> str:
+    def _log(self, step: Mapping[str, object]) -> str:
         steps, place = self._keep(step)
         first = json.loads(steps[0].read_text(encoding="utf-8"))
         moment = datetime.fromtimestamp(first["step"]["time"], UTC)
@@ -82,7 +88,7 @@ class Mirror:
         )
         return f"epoch {place + 1} of {EPOCHS_PER_RUN} in the {self.mode} run {name}"
 
-    def _keep(self, step: Mapping[str, Any]) -> tuple[list[Path], int]:
+    def _keep(self, step: Mapping[str, object]) -> tuple[list[Path], int]:
         """Write the step beside the earlier ones; returns the files of its run and its place among them."""
         folder = self.root.absolute() / "steps"
         folder.mkdir(parents=True, exist_ok=True)
@@ -97,7 +103,7 @@ class Mirror:
         start = known.index(path) // EPOCHS_PER_RUN * EPOCHS_PER_RUN
         return known[start : start + EPOCHS_PER_RUN], known.index(path) - start
 
-    def _run_wandb(self, request: Mapping[str, Any]) -> None:
+    def _run_wandb(self, request: Mapping[str, object]) -> None:
         """Let wandb write in a process of its own. Raises RuntimeError where it fails or takes too long."""
         command = [sys.executable, "-P", "-c", f"from {__name__} import _write; _write()"]
         with (
@@ -200,21 +206,22 @@ def _write() -> None:
         written.replace(target)
 
 
-def mirror_epoch(plan: Plan, decision: Decision, hotkey: str) -> str:
+def mirror_epoch(decided: Decided, hotkey: str) -> str:
     """Mirror a decided epoch as the settings say; returns a sentence on how it went. Never raises."""
     from sn37 import __version__
 
+    plan = decided.plan
     settings = plan.settings
     try:
         mirror = Mirror(
             project=settings.wandb_project,
             entity=None,
-            uid=plan.uids[hotkey],
+            uid=plan.manifest.uids[hotkey],
             hotkey=hotkey,
             version=__version__,
             root=settings.root / "wandb",
             mode=settings.wandb,
         )
-        return mirror.log(step_of(plan, decision))
+        return mirror.log(step_of(decided))
     except Exception as error:  # a record of another version, for example
         return f"not mirrored: {type(error).__name__}: {error}"

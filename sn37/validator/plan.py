@@ -7,19 +7,18 @@ give the same plan in any process.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
-from datetime import datetime
+from dataclasses import dataclass, replace
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sn37.clock import seed_of
 from sn37.competition import Competition
 from sn37.errors import ChainFault, ConfigError
 from sn37.files import started_from, write_bytes
+from sn37.html import table
 from sn37.records.epochs import Epoch, Records
-from sn37.records.recall import Pick, competition_of, picks_of
+from sn37.records.manifest import Manifest, Pick
 from sn37.schedule import Schedule, Share
 from sn37.submission import file_digest
 from sn37.validator import contenders
@@ -35,22 +34,34 @@ __all__ = ["Plan", "plan", "schedule_of"]
 
 @dataclass(frozen=True)
 class Plan:
-    """One epoch to come. shares: the split at the sync block; picks: what becomes of each submission;
-    uids: registered hotkeys and their uids at the sync block."""
+    """One epoch to come, or one that was decided before."""
 
     settings: Settings
-    competition: Competition
-    shares: tuple[Share, ...]
-    sync_block: int
-    block_hash: str
-    as_of: datetime
-    picks: tuple[Pick, ...]
-    uids: Mapping[str, int]
+    """The validator's settings."""
+    manifest: Manifest
+    """The epoch as it was planned."""
+    newest: bool
+    """Whether its sync block was the chain's newest when it was planned: only then is anything published."""
 
     @property
-    def seed(self) -> int:
-        """The seed of all sampling."""
-        return seed_of(self.block_hash)
+    def competition(self) -> Competition:
+        """The competition that runs."""
+        return self.manifest.competition
+
+    @property
+    def sync_block(self) -> int:
+        """The epoch's sync block."""
+        return self.manifest.sync_block
+
+    @property
+    def picks(self) -> tuple[Pick, ...]:
+        """What becomes of each submission."""
+        return self.manifest.submissions
+
+    @property
+    def chosen(self) -> list[Pick]:
+        """The submissions that are evaluated, in order."""
+        return [pick for pick in self.picks if pick.evaluate]
 
     @property
     def records(self) -> Records:
@@ -62,56 +73,19 @@ class Plan:
         """The epoch's folder as it is now: at work, or sealed."""
         return self.records.epoch(self.competition.id, self.sync_block)
 
-    @property
-    def chosen(self) -> list[Pick]:
-        """The submissions that are evaluated, in order."""
-        return [pick for pick in self.picks if pick.evaluate]
-
-    def manifest(self) -> dict[str, Any]:
-        """The plan as a record keeps it."""
-        return {
-            "competition": self.competition.to_dict(),
-            "competition_digest": self.competition.digest,
-            "shares": {str(s.competition.id): s.share for s in self.shares},
-            "network": self.settings.network,
-            "netuid": self.settings.netuid,
-            "hub": self.settings.hub,
-            "own_tasks": {name: _digest_of(name) for name in self.settings.tasks},
-            "clock": asdict(self.settings.clock),
-            "sync_block": self.sync_block,
-            "block_hash": self.block_hash,
-            "seed": str(self.seed),
-            "as_of": self.as_of.isoformat(),
-            "figures": asdict(self.settings.figures),
-            "limits": asdict(self.settings.limits),
-            "uids": dict(self.uids),
-            "submissions": [
-                {
-                    "hotkey": pick.submission.hotkey,
-                    "uid": pick.submission.uid,
-                    "block": pick.submission.block,
-                    "text": pick.submission.text,
-                    "evaluate": pick.evaluate,
-                    "why": pick.why,
-                }
-                for pick in self.picks
-            ],
-        }
-
     def __str__(self) -> str:
         counts = Counter(pick.why if pick.evaluate else "not evaluated" for pick in self.picks)
         who = ", ".join(f"{count} {why}" for why, count in counts.items()) or "no submission"
-        return f"{self.competition.name} at sync block {self.sync_block}, seed {self.seed % 2**64:016x}...: {who}"
+        seed = f"{self.manifest.seed % 2**64:016x}"
+        return f"{self.competition.name} at sync block {self.sync_block}, seed {seed}...: {who}"
 
     def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><td>{p.submission.uid}</td><td><code>{escape(p.submission.hotkey[:8])}</code></td>"
-            f"<td>{escape(p.submission.model.repo if p.submission.model else '-')}</td><td>{p.submission.block}</td>"
-            f"<td>{'yes' if p.evaluate else 'no'}</td><td>{escape(p.why)}</td></tr>"
-            for p in self.picks
-        )
-        head = "".join(f"<th>{h}</th>" for h in ("uid", "hotkey", "repo", "block", "evaluated", "why"))
-        return f"<p>{escape(str(self))}</p><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+        rows = []
+        for pick in self.picks:
+            submission, model = pick.submission, pick.submission.model
+            repo = model.repo if model else None
+            rows.append((submission.uid, submission.hotkey[:8], repo, submission.block, pick.evaluate, pick.why))
+        return f"<p>{escape(str(self))}</p>{table(('uid', 'hotkey', 'repo', 'block', 'evaluated', 'why'), rows)}"
 
 
 def _digest_of(task: str) -> str | None:
@@ -147,26 +121,35 @@ def plan(settings: Settings, subnet: Subnet, hub: Hub) -> Plan:
     An epoch planned before is taken up as it was planned. Raises ChainFault, ConfigError, HubFault.
     """
     schedule = schedule_of(settings, hub, settings.root / "cache" / "competitions")
-    sync_block = _sync_block(settings, subnet.head())
+    head = subnet.head()
+    sync_block = _sync_block(settings, head)
     shares = schedule.at(sync_block)
     competition = _choose(settings, shares, sync_block)
     epoch = Records(settings.root / "records").epoch(competition.id, sync_block)
+    newest = sync_block == settings.clock.sync_block(head)
     with kept_fault(epoch, "plan"):
-        fresh = Plan(
-            settings=replace(settings, sync_block=sync_block),
+        fresh = Manifest(
             competition=competition,
-            shares=shares,
+            competition_digest=competition.digest,
+            shares={share.competition.id: share.share for share in shares},
+            network=settings.network,
+            netuid=settings.netuid,
+            hub=settings.hub,
+            own_tasks={name: _digest_of(name) for name in settings.tasks},
+            clock=settings.clock,
             sync_block=sync_block,
             block_hash=_block_hash(subnet, sync_block),
             as_of=subnet.timestamp(sync_block),
-            picks=(),
+            figures=settings.figures,
+            limits=settings.limits,
             uids={},
+            submissions=(),
         )
-        planned = _recalled(fresh)
-        if planned is None:
-            planned = _filled(fresh, schedule, subnet)
-            epoch.write("manifest.json", planned.manifest())
-        return planned
+        manifest = _recalled(epoch, fresh)
+        if manifest is None:
+            manifest = _filled(fresh, settings, schedule, subnet)
+            epoch.write(manifest)
+        return Plan(settings, manifest, newest)
 
 
 def _sync_block(settings: Settings, head: int) -> int:
@@ -193,31 +176,29 @@ def _block_hash(subnet: Subnet, block: int) -> str:
     return found
 
 
-def _recalled(fresh: Plan) -> Plan | None:
-    """The plan as it was made before, where it still holds: always once decided, else for equal settings."""
-    manifest = fresh.epoch.read("manifest.json")
-    if manifest is None:
+def _recalled(epoch: Epoch, fresh: Manifest) -> Manifest | None:
+    """The epoch as it was planned before, where that still holds: always once decided, else for equal settings."""
+    known = epoch.read(Manifest)
+    if known is None:
         return None
-    if fresh.epoch.sealed and manifest["block_hash"] != fresh.block_hash:
+    if epoch.sealed and known.block_hash != fresh.block_hash:
         raise ConfigError(
-            f"the records in {fresh.settings.root} are of another chain, where block {fresh.sync_block} had another "
-            "hash; choose another root"
+            f"the records in {epoch.folder.parent.parent} are of another chain, where block {fresh.sync_block} had "
+            "another hash; choose another root"
         )
-    wanted = fresh.manifest()
-    same = ("block_hash", "competition_digest", "netuid", "limits", "figures")
-    holds = all(manifest.get(name) == wanted[name] for name in same)
-    if not (fresh.epoch.sealed or holds):
-        return None
-    return replace(fresh, competition=competition_of(manifest), picks=picks_of(manifest), uids=dict(manifest["uids"]))
+    settled = ("block_hash", "competition_digest", "shares", "netuid", "limits", "figures")
+    same = all(getattr(known, name) == getattr(fresh, name) for name in settled)
+    return known if epoch.sealed or same else None
 
 
-def _filled(fresh: Plan, schedule: Schedule, subnet: Subnet) -> Plan:
+def _filled(fresh: Manifest, settings: Settings, schedule: Schedule, subnet: Subnet) -> Manifest:
     """The plan with what the chain and the records say of the submissions."""
-    settings, competition, sync_block = fresh.settings, fresh.competition, fresh.sync_block
+    competition, sync_block = fresh.competition, fresh.sync_block
     able, unable = contenders.sort_out(subnet.submissions(sync_block), competition, schedule, sync_block)
+    records = Records(settings.root / "records")
     picks = contenders.pick(
         able,
-        fresh.records.history(competition.id, sync_block, settings.limits.remembered),
+        records.history(competition.id, sync_block, settings.limits.remembered),
         _weighted_by_others(settings, subnet, sync_block),
         competition.epsilon,
         sync_block,
@@ -225,7 +206,7 @@ def _filled(fresh: Plan, schedule: Schedule, subnet: Subnet) -> Plan:
         limits=settings.limits,
     )
     uids = {neuron.hotkey: neuron.uid for neuron in subnet.metagraph(block=sync_block).neurons}
-    return replace(fresh, picks=(*picks, *unable), uids=uids)
+    return replace(fresh, submissions=(*picks, *unable), uids=uids)
 
 
 def _choose(settings: Settings, shares: tuple[Share, ...], sync_block: int) -> Competition:

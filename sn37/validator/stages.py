@@ -8,11 +8,9 @@ from collections.abc import Iterator
 from sn37 import errors
 from sn37.errors import ConfigError, Sn37Error
 from sn37.records.epochs import Epoch
-from sn37.records.faults import Fault
+from sn37.records.faults import Fault, StageFault
 
-__all__ = ["FAULT_FILE", "kept_fault"]
-
-FAULT_FILE = "fault.json"
+__all__ = ["kept_fault"]
 
 
 @contextlib.contextmanager
@@ -28,7 +26,7 @@ def kept_fault(epoch: Epoch, stage: str) -> Iterator[None]:
     except Exception as error:
         fault = Fault.of(error)
         with contextlib.suppress(Sn37Error):
-            epoch.write(FAULT_FILE, {"stage": stage, **fault.to_dict()})
+            epoch.write(StageFault(fault.owner, fault.reason, stage))
         if type(error).__module__ == errors.__name__:
             raise
         # Whoever started the notebook sees no more of an error than its name: only the names of `sn37.errors` tell

@@ -10,35 +10,56 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sn37 import incentive
 from sn37.competition import Competition
 from sn37.submission import ModelId
 
 if TYPE_CHECKING:
-    from sn37.validator.decide import Decision
-    from sn37.validator.plan import Plan
+    from sn37.validator.decide import Decided
 
-__all__ = ["Row", "step", "step_of"]
+__all__ = ["Row", "TaskScore", "step", "step_of"]
+
+
+@dataclass(frozen=True)
+class TaskScore:
+    """One task's score of one model; lower is better."""
+
+    raw: float
+    """The raw score."""
+    norm: float
+    """The normalized score."""
+    weighted: float
+    """The normalized score times the task's weight."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One evaluated model. average_loss: its score, None where it failed (lower is better); weight: of the
-    subnet; norm_weight: of the competition; tasks: name -> {"raw", "norm", "weighted"}."""
+    """One evaluated model."""
 
     uid: int
+    """Its uid."""
     hotkey: str
+    """Its hotkey."""
     block: int
+    """The block of its commitment."""
     hf: str
+    """Its hub repo."""
     average_loss: float | None
+    """Its score, lower is better; None where it failed."""
     epsilon_adv: float
+    """By which share of its loss it must be beaten."""
     win_rate: float
+    """Wins / opponents, in [0, 1]."""
     win_total: int
+    """How many of the others it beats."""
     weight: float
+    """Its weight in the subnet, in [0, 1]."""
     norm_weight: float
-    tasks: Mapping[str, Mapping[str, float]]
+    """Its weight in the competition, in [0, 1]."""
+    tasks: Mapping[str, TaskScore]
+    """Its score in each task; {} where it failed."""
 
 
 def step(
@@ -51,24 +72,24 @@ def step(
     load_model_s: Sequence[float] = (),
     compute_model_s: Sequence[float] = (),
     load_data_s: Sequence[float] = (),
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """What one epoch logs: maps from uid to a value, timings, and the whole step as JSON.
 
     timestamp: seconds since 1970, of the sync block; the timings: seconds of each model, or of each task's samples.
     """
     rows = sorted(rows, key=lambda row: row.uid)
+    uid_data = {str(row.uid): _uid_data(row, competition) for row in rows}
     original = {
         "timestamp": timestamp,
         "competition_id": competition.id,
         "seed": seed,
         "sync_block": sync_block,
         "uids": [row.uid for row in rows],
-        "uid_data": {str(row.uid): _uid_data(row, competition) for row in rows},
+        "uid_data": uid_data,
     }
 
-    def of(name: str) -> dict[str, Any]:
-        data: Mapping[str, Mapping[str, Any]] = original["uid_data"]  # type: ignore[assignment]
-        return {uid: values[name] for uid, values in data.items() if values.get(name) is not None}
+    def of(name: str) -> dict[str, object]:
+        return {uid: values[name] for uid, values in uid_data.items() if values.get(name) is not None}
 
     kinds = ("raw_score", "norm_score", "weighted_norm_score")
     return {
@@ -90,13 +111,13 @@ def step(
     }
 
 
-def _uid_data(row: Row, competition: Competition) -> dict[str, Any]:
+def _uid_data(row: Row, competition: Competition) -> dict[str, object]:
     data = {name: value for name, value in asdict(row).items() if name not in ("tasks", "hotkey")}
     data["competition_id"] = competition.id
-    for name, scores in row.tasks.items():
-        data[f"{name}.raw_score"] = scores["raw"]
-        data[f"{name}.norm_score"] = scores["norm"]
-        data[f"{name}.weighted_norm_score"] = scores["weighted"]
+    for name, score in row.tasks.items():
+        data[f"{name}.raw_score"] = score.raw
+        data[f"{name}.norm_score"] = score.norm
+        data[f"{name}.weighted_norm_score"] = score.weighted
     # JSON knows no infinity: a loss that is not finite is no loss.
     return {name: None if isinstance(v, float) and not math.isfinite(v) else v for name, v in data.items()}
 
@@ -108,43 +129,40 @@ def _perf(seconds: Sequence[float]) -> dict[str, float | None]:
     return {"min": min(seconds), "median": statistics.median(seconds), "max": max(seconds), "P90": tenths[-1]}
 
 
-def step_of(plan: Plan, decision: Decision) -> dict[str, Any]:
+def step_of(decided: Decided) -> dict[str, object]:
     """What a decided epoch logs."""
-    competition, figures = decision.competition, plan.settings.figures
-    past = plan.records.history(competition.id)
-    shares = incentive.competition_weights(past.average(figures.alpha), plan.uids, past.winners, figures.min_share)
-    results = decision.epoch.results
-    ran = [result for result in results.values() if result["fault"] is None]
-    weight_of = {task.name: task.weight for task in competition.tasks}
+    manifest, decision = decided.epoch.manifest, decided.decision
+    past = decided.plan.records.history(manifest.competition.id, before=manifest.sync_block + 1)
+    figures = manifest.figures
+    shares = incentive.competition_weights(past.average(figures.alpha), manifest.uids, past.winners, figures.min_share)
+    ran = [result.measurement for result in decided.epoch.results.values() if result.measurement is not None]
+    weight_of = {task.name: task.weight for task in manifest.competition.tasks}
+    rows = [
+        Row(
+            uid=score.uid,
+            hotkey=score.hotkey,
+            block=score.block,
+            hf=ModelId.from_text(score.text).repo,
+            average_loss=score.score,
+            epsilon_adv=score.epsilon,
+            win_rate=decision.win_rate.get(score.hotkey, 0.0),
+            win_total=decision.wins.get(score.hotkey, 0),
+            weight=decided.weights.get(score.hotkey, 0.0),
+            norm_weight=shares.get(score.hotkey, 0.0),
+            tasks={
+                name: TaskScore(raw, score.normalized[name], weight_of[name] * score.normalized[name])
+                for name, raw in score.raw.items()
+            },
+        )
+        for score in decision.scores
+    ]
     return step(
-        competition,
-        plan.sync_block,
-        plan.seed,
-        plan.as_of.timestamp(),
-        [_row(entry, decision, shares, weight_of) for entry in decision.scores],
-        load_model_s=[result["load_s"] for result in ran],
-        compute_model_s=[sum(task["seconds"] for task in result["tasks"].values()) for result in ran],
-        load_data_s=list(decision.epoch.manifest["data_s"].values()),
-    )
-
-
-def _row(
-    entry: Mapping[str, Any], decision: Decision, shares: Mapping[str, float], weight_of: Mapping[str, float]
-) -> Row:
-    hotkey, norm = entry["hotkey"], entry["normalized"]
-    return Row(
-        uid=entry["uid"],
-        hotkey=hotkey,
-        block=entry["block"],
-        hf=ModelId.from_text(entry["text"]).repo,
-        average_loss=entry["score"],
-        epsilon_adv=entry["epsilon"],
-        win_rate=decision.win_rate.get(hotkey, 0.0),
-        win_total=decision.epoch.decision["wins"].get(hotkey, 0),
-        weight=decision.weights.get(hotkey, 0.0),
-        norm_weight=shares.get(hotkey, 0.0),
-        tasks={
-            name: {"raw": raw, "norm": norm[name], "weighted": weight_of[name] * norm[name]}
-            for name, raw in entry["raw"].items()
-        },
+        manifest.competition,
+        manifest.sync_block,
+        manifest.seed,
+        manifest.as_of.timestamp(),
+        rows,
+        load_model_s=[measurement.load_s for measurement in ran],
+        compute_model_s=[sum(task.seconds for task in measurement.tasks.values()) for measurement in ran],
+        load_data_s=[data.seconds for data in manifest.data.values()],
     )

@@ -79,7 +79,7 @@ def test_the_honest_one_is_judged_as_if_alone(epoch, module_small):
 
 
 def test_the_record_holds_every_commitment_as_it_was(epoch, module_small):
-    texts = {entry["hotkey"]: entry["text"] for entry in epoch.decision.epoch.manifest["submissions"]}
+    texts = {pick.submission.hotkey: pick.submission.text for pick in epoch.plan.picks}
     for name, (what, _) in MALFORMED.items():
         if isinstance(what, str):
             assert texts[module_small.hotkey(name)] == what

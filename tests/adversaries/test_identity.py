@@ -22,13 +22,13 @@ def test_a_hotkey_that_comes_back_under_another_uid_keeps_what_it_earned(small, 
     small.submit("second", 0.5)
     small.next_epoch()
     first = small.epoch(tmp_path)
-    assert first.plan.uids[winner] == 1
+    assert first.plan.manifest.uids[winner] == 1
     heir = stranger(small, "heir")
     small.chain.replace(37, 1, heir)
     small.chain.register(37, winner)
     small.next_epoch()
     second = small.epoch(tmp_path)
-    assert second.plan.uids[winner] == 3
+    assert second.plan.manifest.uids[winner] == 3
     assert {p.submission.hotkey: p.why for p in second.plan.picks}[winner] == "kept"
     assert second.decision.winner == winner
     assert weights(small) == {winner: 1.0}

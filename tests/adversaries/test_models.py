@@ -127,13 +127,13 @@ def test_nobody_else_pays_for_it(epoch, module_small):
 def test_a_copy_and_a_near_copy_never_reign(epoch, module_small):
     best, second = module_small.hotkey("best"), module_small.hotkey("second")
     # The second is later and worse: it could not win either.
-    assert [turn["hotkey"] for turn in epoch.decision.epoch.decision["reign"] if turn["succeeds"]] == [best]
+    assert [turn.hotkey for turn in epoch.decision.reign if turn.succeeds] == [best]
     assert epoch.decision.win_rate[best] == 1.0
     assert second in epoch.losses
 
 
 def test_what_they_wrote_is_shown_as_text_never_as_markup(epoch):
-    page = epoch.decision._repr_html_()
+    page = epoch.decided._repr_html_()
     assert "<script>" not in page and "<b>Llama" not in page
     json.dumps(page, ensure_ascii=False).encode()
 
@@ -152,5 +152,5 @@ def test_a_failed_model_is_tried_once_more_and_then_left_alone(epoch, module_sma
 
 def test_the_hash_covers_what_is_loaded(epoch, module_small):
     """A commitment holds for one content: the files a miner changes later are another commit, which nobody fetches."""
-    before = epoch.decision.epoch.results[module_small.hotkey("best")]["content_hash"]
+    before = epoch.decided.epoch.results[module_small.hotkey("best")].content_hash
     assert before == content_hash(module_small.model(0.0))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from bench.workloads import Work
@@ -76,7 +76,7 @@ def engine(bench: Bench) -> Answers:
     from sn37.methods import METHODS
 
     limits = Constraints(ARCHITECTURES, 1 << 62, 1 << 62, bench.work.most_tokens, None, 0)
-    timed = _Timed(engine_of(bench.engine, bench.model, limits, asdict(Evaluation())))
+    timed = _Timed(engine_of(bench.engine, bench.model, limits, Evaluation()))
     method: Any = METHODS[bench.work.method]()
     result = method.score(bench.rows, bench.samples, bench.tokenizer, timed)
     if not bench.work.generates:

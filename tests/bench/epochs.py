@@ -60,7 +60,7 @@ def measure_epochs(plan: Plan, folder: Path, tell: Callable[[str], None] = lambd
 
 
 def _payload(plan: Plan, dtype: str, place: Path, questions: Any) -> Mapping[str, Any]:
-    from sn37.evaluation.job import payload_of
+    from sn37.evaluation.job import Job
 
     texts = WORKS["short"]
     samples = {"QUESTIONS": questions, "TEXTS": texts.samples(plan.vocabulary, plan.count(texts) // 4)}
@@ -71,7 +71,7 @@ def _payload(plan: Plan, dtype: str, place: Path, questions: Any) -> Mapping[str
         Fixed(0.01),
         (EvalTask("QUESTIONS", "made", "multiple_choice", 0.5), EvalTask("TEXTS", "made", "reference_loss", 0.5)),
     )
-    return payload_of(competition, place, samples, tokenizer=None, engine=plan.engine)
+    return Job.of(competition, place, samples, tokenizer=None, engine=plan.engine).payload()
 
 
 def _evaluate(plan: Plan, payload: Mapping[str, Any], count: int) -> float:

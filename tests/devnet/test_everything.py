@@ -119,9 +119,9 @@ def test_the_weights_on_the_chain_follow_the_funding(world, homes, executor):
         plan, subnet, hub = planned(world, homes, competition)
         with subnet:
             fetched = validator.fetch(plan, subnet, hub)
-            decisions[competition] = validator.decide(plan, validator.evaluate(fetched, executor).by_hotkey)
+            decisions[competition] = validator.decide(validator.evaluate(fetched, executor))
             if competition == IDS[-1]:
-                validator.publish(plan, decisions[competition], subnet)
+                validator.publish(decisions[competition], subnet)
                 weights = subnet.validator_weights()[subnet.hotkey]
     shares = {share.competition.id: share.share for share in world.shares()}
     won = {decision.winner: shares[id] for id, decision in decisions.items() if decision.winner}

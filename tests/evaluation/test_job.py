@@ -6,6 +6,7 @@ import json
 import math
 import signal
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,13 @@ import pytest
 
 from sn37.checks.tokenizer import byte_tokenizer
 from sn37.competition import Competition, Constraints, EvalTask, Fixed
-from sn37.errors import ConfigError, EvaluatorFault, ModelFault
+from sn37.errors import ConfigError, EvaluatorFault, ModelFault, Sn37Error
 from sn37.evaluation.control import control_model, fault_of
-from sn37.evaluation.job import evaluate, payload_of, tokenize
+from sn37.evaluation.job import Job, evaluate, measure, tokenize
 from sn37.evaluation.run import evaluate_all, preloaded
+from sn37.records.results import Measurement
 from sn37.sample import ChoiceSample, ReferenceSample, Sample, TextSample, to_record
-from sn37.workers.executors import Limits, LocalExecutor, Outcome
+from sn37.workers.executors import Limits, LocalExecutor
 from sn37.workers.isolation import WorkerDied
 
 SAMPLES: Mapping[str, list[Sample]] = {
@@ -84,47 +86,48 @@ def executor() -> Iterator[LocalExecutor]:
 
 
 def run(
-    executor: LocalExecutor, payloads: Mapping[str, Mapping[str, Any]], control: Path, tokenizer: Path, **limits: Any
-) -> dict[str, Outcome]:
+    executor: LocalExecutor, jobs: Mapping[str, Job], control: Path, **limits: Any
+) -> dict[str, Measurement | Sn37Error]:
     given = Limits(**{"time_limit_s": 300.0, **limits})
-    return dict(evaluate_all(executor, payloads.items(), given, control=control, tokenizer=tokenizer))
+    return dict(evaluate_all(executor, jobs.items(), given, control=control))
 
 
 def test_every_task_is_scored_and_told(make: Callable[..., Path], tokenizer: Path) -> None:
     messages: list[dict[str, Any]] = []
-    result = evaluate(payload_of(competition(), make(), SAMPLES, tokenizer=tokenizer), messages.append)
-    assert list(result["tasks"]) == ["TEXTS", "REPLIES", "CHOICES"]
-    for name, task in result["tasks"].items():
-        assert len(task["values"]) == len(SAMPLES[name]) and task["tokens"] > 0 and task["seconds"] > 0
-        assert task["score"] == pytest.approx(math.fsum(task["values"]) / len(task["values"]))
+    job = Job.of(competition(), make(), SAMPLES, tokenizer=tokenizer)
+    result = measure(job, messages.append)
+    assert list(result.tasks) == ["TEXTS", "REPLIES", "CHOICES"]
+    for name, task in result.tasks.items():
+        assert len(task.values) == len(SAMPLES[name]) and task.tokens > 0 and task.seconds > 0
+        assert task.score == pytest.approx(math.fsum(task.values) / len(task.values))
     # nothing but chance: about the logarithm of the vocabulary
-    assert result["tasks"]["TEXTS"]["score"] == pytest.approx(math.log(257), rel=0.1)
-    assert result["dtype"] == "float32" and result["device"] == "cpu" and result["parameters"] > 0
+    assert result.tasks["TEXTS"].score == pytest.approx(math.log(257), rel=0.1)
+    assert result.dtype == "float32" and result.device == "cpu" and result.parameters > 0
     assert [m["task"] for m in messages if m.get("done")] == ["TEXTS", "REPLIES", "CHOICES"]
-    json.dumps(result, allow_nan=False)
+    json.dumps(evaluate(job.payload()), allow_nan=False)
 
 
 def test_the_fast_engine_scores_as_the_reference(make: Callable[..., Path], tokenizer: Path) -> None:
     model = make(initializer_range=0.3)
     fast, slow = (
-        evaluate(payload_of(competition(), model, SAMPLES, tokenizer=tokenizer, engine=name))["tasks"]
+        measure(Job.of(competition(), model, SAMPLES, tokenizer=tokenizer, engine=name)).tasks
         for name in ("fast", "reference")
     )
     for name in SAMPLES:
-        assert fast[name]["values"] == pytest.approx(slow[name]["values"], rel=1e-5)
-        assert [d.get("reply") for d in fast[name]["details"]] == [d.get("reply") for d in slow[name]["details"]]
+        assert fast[name].values == pytest.approx(slow[name].values, rel=1e-5)
+        assert [d.get("reply") for d in fast[name].details] == [d.get("reply") for d in slow[name].details]
 
 
 def test_samples_tokenized_beforehand_score_the_same(
     make: Callable[..., Path], tokenizer: Path, tmp_path: Path
 ) -> None:
-    payload = payload_of(competition(), make(), SAMPLES, tokenizer=tokenizer)
-    rows = tokenize(payload)
+    job = Job.of(competition(), make(), SAMPLES, tokenizer=tokenizer)
+    rows = tokenize(job.payload())
     assert list(rows) == list(SAMPLES) and len(rows["TEXTS"]) == 4
     (tmp_path / "rows.json").write_text(json.dumps(rows))
-    first, second = (evaluate({**payload, **more})["tasks"] for more in ({}, {"rows": str(tmp_path / "rows.json")}))
+    first, second = (measure(each).tasks for each in (job, replace(job, rows=tmp_path / "rows.json")))
     for name in SAMPLES:
-        assert (first[name]["values"], first[name]["details"]) == (second[name]["values"], second[name]["details"])
+        assert (first[name].values, first[name].details) == (second[name].values, second[name].details)
 
 
 def test_the_plan_is_told_and_so_is_what_leaving_it_may_change(
@@ -132,8 +135,8 @@ def test_the_plan_is_told_and_so_is_what_leaving_it_may_change(
 ) -> None:
     from sn37.engine import losses
 
-    payload = payload_of(competition(dtype="bfloat16"), make(), SAMPLES, tokenizer=tokenizer)
-    assert evaluate(payload)["plan"] == {"batch_tokens": 32_768, "halvings": 0}
+    job = Job.of(competition(dtype="bfloat16"), make(), SAMPLES, tokenizer=tokenizer)
+    assert measure(job).plan == {"batch_tokens": 32_768, "halvings": 0}
     whole = losses._batch_losses
 
     def small(model: Any, head: Any, batch: Any) -> list[float]:
@@ -142,7 +145,7 @@ def test_the_plan_is_told_and_so_is_what_leaving_it_may_change(
         return whole(model, head, batch)
 
     monkeypatch.setattr(losses, "_batch_losses", small)
-    plan = evaluate(payload)["plan"]
+    plan = measure(job).plan
     assert plan["halvings"] > 0 and 0 <= plan["noise"] < 0.1
 
 
@@ -153,19 +156,19 @@ def test_samples_from_a_file_score_the_same(make: Callable[..., Path], tokenizer
         files[name] = tmp_path / f"{name}.jsonl"
         files[name].write_text("".join(json.dumps(to_record(sample)) + "\n" for sample in samples))
     direct, read = (
-        evaluate(payload_of(competition(), model, given, tokenizer=tokenizer))["tasks"] for given in (SAMPLES, files)
+        measure(Job.of(competition(), model, given, tokenizer=tokenizer)).tasks for given in (SAMPLES, files)
     )
-    assert [direct[name]["values"] for name in SAMPLES] == [read[name]["values"] for name in SAMPLES]
+    assert [direct[name].values for name in SAMPLES] == [read[name].values for name in SAMPLES]
 
 
 def test_a_worker_and_this_process_score_the_same(
     executor: LocalExecutor, make: Callable[..., Path], tokenizer: Path, tmp_path: Path
 ) -> None:
-    payload = payload_of(competition(), make(), SAMPLES, tokenizer=tokenizer)
-    outcome = run(executor, {"a": payload}, tmp_path / "control", tokenizer)["a"]
-    assert isinstance(outcome, dict)
-    here = evaluate({**payload, "threads": executor.threads})
-    assert [outcome["tasks"][n]["values"] for n in SAMPLES] == [here["tasks"][n]["values"] for n in SAMPLES]
+    job = Job.of(competition(), make(), SAMPLES, tokenizer=tokenizer)
+    outcome = run(executor, {"a": job}, tmp_path / "control")["a"]
+    assert isinstance(outcome, Measurement)
+    here = measure(replace(job, threads=executor.threads))
+    assert [outcome.tasks[n].values for n in SAMPLES] == [here.tasks[n].values for n in SAMPLES]
     assert not (tmp_path / "control").exists(), "the control model is made only when it is needed"
 
 
@@ -176,11 +179,9 @@ def test_a_model_s_faults_are_its_own_and_its_neighbours_have_theirs(
         model.lm_head.weight.data.fill_(math.nan)
 
     models = {"good": make(), "large": make(hidden_size=512), "nan": make(change=spoil), "none": tmp_path}
-    payloads = {
-        name: payload_of(competition(), folder, SAMPLES, tokenizer=tokenizer) for name, folder in models.items()
-    }
-    outcomes = run(executor, payloads, tmp_path / "control", tokenizer)
-    assert isinstance(outcomes["good"], dict)
+    jobs = {name: Job.of(competition(), folder, SAMPLES, tokenizer=tokenizer) for name, folder in models.items()}
+    outcomes = run(executor, jobs, tmp_path / "control")
+    assert isinstance(outcomes["good"], Measurement)
     for name, reason in (("large", "parameters"), ("nan", "finite"), ("none", "config.json is missing")):
         assert type(outcomes[name]) is ModelFault and reason in str(outcomes[name])
 
@@ -190,23 +191,23 @@ def test_a_loss_that_is_not_finite_is_the_model_s_fault(make: Callable[..., Path
         model.lm_head.weight.data.fill_(3e38)
 
     with pytest.raises(ModelFault, match="finite"):
-        evaluate(payload_of(competition(), make(change=blow_up), SAMPLES, tokenizer=tokenizer))
+        measure(Job.of(competition(), make(change=blow_up), SAMPLES, tokenizer=tokenizer))
 
 
 def test_a_vocabulary_too_small_for_the_tokenizer_is_the_model_s_fault(
     make: Callable[..., Path], tokenizer: Path
 ) -> None:
     with pytest.raises(ModelFault, match="257 tokens; the model knows 200"):
-        evaluate(payload_of(competition(), make(vocab_size=200), SAMPLES, tokenizer=tokenizer))
+        measure(Job.of(competition(), make(vocab_size=200), SAMPLES, tokenizer=tokenizer))
 
 
 def test_without_a_fixed_tokenizer_the_model_brings_its_own(make: Callable[..., Path]) -> None:
     folder = make()
-    payload = payload_of(competition(), folder, SAMPLES, tokenizer=None)
+    job = Job.of(competition(), folder, SAMPLES, tokenizer=None)
     with pytest.raises(ModelFault, match=r"tokenizer\.json is missing"):
-        evaluate(payload)
+        measure(job)
     byte_tokenizer().save_pretrained(folder)
-    assert evaluate(payload)["tasks"]["TEXTS"]["score"] > 0
+    assert measure(job).tasks["TEXTS"].score > 0
 
 
 def test_a_broken_tokenizer_is_the_fault_of_whose_it_is(
@@ -218,21 +219,20 @@ def test_a_broken_tokenizer_is_the_fault_of_whose_it_is(
         byte_tokenizer().save_pretrained(place)
         (place / "chat_template.jinja").write_text("{{ raise_exception('never') }}")
     with pytest.raises(ModelFault, match="chat template"):
-        evaluate(payload_of(competition(), folder, SAMPLES, tokenizer=None))
+        measure(Job.of(competition(), folder, SAMPLES, tokenizer=None))
     with pytest.raises(EvaluatorFault, match="chat template"):
-        evaluate(payload_of(competition(), folder, SAMPLES, tokenizer=broken))
+        measure(Job.of(competition(), folder, SAMPLES, tokenizer=broken))
     (broken / "tokenizer.json").write_text("{}")
     with pytest.raises(EvaluatorFault, match="cannot be loaded"):
-        evaluate(payload_of(competition(), folder, SAMPLES, tokenizer=broken))
+        measure(Job.of(competition(), folder, SAMPLES, tokenizer=broken))
 
 
 def test_unknown_methods_and_engines_are_named(make: Callable[..., Path], tokenizer: Path) -> None:
-    payload = payload_of(competition(), make(), SAMPLES, tokenizer=tokenizer)
+    job = Job.of(competition(), make(), SAMPLES, tokenizer=tokenizer)
     with pytest.raises(ConfigError, match="engine 'warp'"):
-        evaluate({**payload, "engine": "warp"})
-    payload["tasks"][0]["method"] = "guess"
+        measure(replace(job, engine="warp"))
     with pytest.raises(ConfigError, match="method 'guess'"):
-        evaluate(payload)
+        measure(replace(job, tasks=(replace(job.tasks[0], method="guess"),)))
 
 
 @pytest.mark.parametrize("kind", ["signal", "time", "memory", "error", "garbage", "lost"])
@@ -251,17 +251,17 @@ def test_a_model_that_takes_too_long_costs_its_miner(
     byte_tokenizer().save_pretrained(folder)
     endless = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
     (folder / "chat_template.jinja").write_text(endless)
-    payloads = {"slow": payload_of(competition(), folder, SAMPLES, tokenizer=None)}
+    jobs = {"slow": Job.of(competition(), folder, SAMPLES, tokenizer=None)}
     given = Limits(time_limit_s=8.0)
-    ((_, outcome),) = evaluate_all(executor, payloads.items(), given, control=tmp_path / "control")
+    ((_, outcome),) = evaluate_all(executor, jobs.items(), given, control=tmp_path / "control")
     assert type(outcome) is ModelFault and "longer than 8 s" in str(outcome)
 
 
 def test_a_worker_killed_in_the_middle_of_a_model_changes_nothing(
     executor: LocalExecutor, make: Callable[..., Path], tokenizer: Path, tmp_path: Path
 ) -> None:
-    payloads = {"a": payload_of(competition(), make(initializer_range=0.3), SAMPLES, tokenizer=tokenizer)}
-    undisturbed = run(executor, payloads, tmp_path / "control", tokenizer)["a"]
+    jobs = {"a": Job.of(competition(), make(initializer_range=0.3), SAMPLES, tokenizer=tokenizer)}
+    undisturbed = run(executor, jobs, tmp_path / "control")["a"]
     killed: list[int] = []
 
     def kill_once(key: str, message: dict[str, Any]) -> None:
@@ -273,12 +273,10 @@ def test_a_worker_killed_in_the_middle_of_a_model_changes_nothing(
             worker.send_signal(signal.SIGKILL)
 
     given = Limits(300.0)
-    disturbed = dict(
-        evaluate_all(executor, payloads.items(), given, control=tmp_path, tokenizer=tokenizer, on_progress=kill_once)
-    )["a"]
-    assert killed and isinstance(undisturbed, dict) and isinstance(disturbed, dict)
+    disturbed = dict(evaluate_all(executor, jobs.items(), given, control=tmp_path, on_progress=kill_once))["a"]
+    assert killed and isinstance(undisturbed, Measurement) and isinstance(disturbed, Measurement)
     for name in SAMPLES:
-        assert disturbed["tasks"][name]["values"] == undisturbed["tasks"][name]["values"]
+        assert disturbed.tasks[name].values == undisturbed.tasks[name].values
 
 
 @pytest.mark.parametrize(
@@ -303,20 +301,19 @@ def test_a_hostile_tokenizer_costs_its_miner_and_nobody_else(
     for folder in (good, bad):
         byte_tokenizer().save_pretrained(folder)
     (bad / file).write_text(text)
-    payloads = {
-        name: payload_of(competition(), folder, SAMPLES, tokenizer=None)
-        for name, folder in (("bad", bad), ("good", good))
+    jobs = {
+        name: Job.of(competition(), folder, SAMPLES, tokenizer=None) for name, folder in (("bad", bad), ("good", good))
     }
     given = Limits(60.0, memory_bytes=2 << 30)
-    outcomes = dict(evaluate_all(executor, payloads.items(), given, control=tmp_path / "control"))
-    assert type(outcomes["bad"]) is ModelFault and isinstance(outcomes["good"], dict)
+    outcomes = dict(evaluate_all(executor, jobs.items(), given, control=tmp_path / "control"))
+    assert type(outcomes["bad"]) is ModelFault and isinstance(outcomes["good"], Measurement)
 
 
 def test_an_evaluator_that_cannot_run_anything_blames_nobody(
     executor: LocalExecutor, make: Callable[..., Path], tokenizer: Path, tmp_path: Path
 ) -> None:
-    payloads = {"a": payload_of(competition(), make(), SAMPLES, tokenizer=tokenizer)}
-    outcome = run(executor, payloads, tmp_path / "control", tokenizer, time_limit_s=0.01)["a"]
+    jobs = {"a": Job.of(competition(), make(), SAMPLES, tokenizer=tokenizer)}
+    outcome = run(executor, jobs, tmp_path / "control", time_limit_s=0.01)["a"]
     assert type(outcome) is EvaluatorFault and "control" in str(outcome)
 
 

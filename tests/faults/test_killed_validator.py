@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from sn37.devnet.world import World
+from sn37.records.decision import Publication
 from sn37.records.epochs import Epoch, Records
 
 PATIENCE_S = 240
@@ -88,43 +89,43 @@ def test_both_validators_drew_the_same_samples(epochs, world):
     for task in world.competition.tasks:
         assert first.samples(task.name) == second.samples(task.name)
         assert len(first.samples(task.name)) > 0
-    assert first.manifest["data"] == second.manifest["data"]
-    assert first.manifest["seed"] == second.manifest["seed"]
+    assert first.manifest.data == second.manifest.data
+    assert first.manifest.seed == second.manifest.seed
 
 
 def test_both_validators_measured_the_same_numbers(epochs):
     first, second = epochs
     assert first.decision == second.decision
     for hotkey, result in first.results.items():
-        for name, task in result["tasks"].items():
-            other = second.results[hotkey]["tasks"][name]
-            assert task["values"] == other["values"]
-            assert task["score"] == other["score"]
+        for name, task in result.tasks.items():
+            other = second.results[hotkey].tasks[name]
+            assert task.values == other.values
+            assert task.score == other.score
 
 
 def test_the_killed_validator_set_the_same_weights(epochs, world):
     first, second = epochs
-    assert first.read("published.json")["weights"] == second.read("published.json")["weights"]
+    assert first.read(Publication).weights == second.read(Publication).weights
     with world.subnet() as subnet:
         weights = subnet.validator_weights()
     rows = [weights[validator.hotkey] for validator in world.validators]
-    assert rows[0] == rows[1] == first.read("published.json")["weights"]
+    assert rows[0] == rows[1] == first.read(Publication).weights
 
 
 def test_the_best_trained_honest_miner_wins_and_every_cheat_has_its_reason(epochs, world):
     decision = epochs[0].decision
     by_role = {miner.role: miner for miner in world.miners}
     honest = sorted((m for m in world.miners if m.role == "honest"), key=lambda m: m.steps)
-    assert decision["winner"] == honest[-1].hotkey
-    scores = {entry["hotkey"]: entry for entry in decision["scores"]}
-    losses = [scores[miner.hotkey]["score"] for miner in honest]
+    assert decision.winner == honest[-1].hotkey
+    scores = {score.hotkey: score for score in decision.scores}
+    losses = [scores[miner.hotkey].score for miner in honest]
     assert losses == sorted(losses, reverse=True), "longer training, lower loss"
-    assert by_role["copy"].hotkey not in [turn["hotkey"] for turn in decision["reign"] if turn["succeeds"]]
-    assert "safetensors" in scores[by_role["pickle"].hotkey]["fault"]["reason"]
-    assert "hash" in scores[by_role["mismatch"].hotkey]["fault"]["reason"]
-    late = next(s for s in epochs[0].manifest["submissions"] if s["hotkey"] == by_role["late"].hotkey)
-    assert not late["evaluate"]
-    assert "too late" in late["why"]
+    assert by_role["copy"].hotkey not in [turn.hotkey for turn in decision.reign if turn.succeeds]
+    assert "safetensors" in scores[by_role["pickle"].hotkey].fault.reason
+    assert "hash" in scores[by_role["mismatch"].hotkey].fault.reason
+    late = next(p for p in epochs[0].manifest.submissions if p.submission.hotkey == by_role["late"].hotkey)
+    assert not late.evaluate
+    assert "too late" in late.why
 
 
 def test_the_record_holds_the_executed_notebook_and_its_report(epochs):

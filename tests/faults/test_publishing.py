@@ -1,9 +1,12 @@
 """When weights are set and when not; what never stops an epoch that is decided."""
 
+from dataclasses import replace
+
 import pytest
 
 from sn37.devnet.chain.state import neurons_at
 from sn37.errors import ConfigError
+from sn37.records.decision import Publication
 from sn37.records.epochs import Records
 
 STRANGER = "5C4hrfjw9DjXZTzV3MwzrrAr9P1MJhSrvWGWqi1eSuyUpnhM"
@@ -71,7 +74,7 @@ def test_an_epoch_without_any_submission_changes_nothing(small, tmp_path):
     epoch = small.epoch(tmp_path)
     assert epoch.decision.winner is None
     assert "the old weights stand" in epoch.publication.chain
-    assert "nobody has a finite score" in str(epoch.decision)
+    assert "nobody has a finite score" in str(epoch.decided)
 
 
 def test_when_every_model_fails_the_old_weights_stand(decided, tmp_path):
@@ -99,7 +102,7 @@ def test_a_competition_changed_after_its_epoch_changes_nothing_that_is_decided(d
     text = decided.competition_file.read_text()
     decided.competition_file.write_text(text.replace('name = "WORDS"', 'name = "OTHER_WORDS"'))
     after = decided.epoch(tmp_path)
-    assert after.decision.epoch == before.decision.epoch
+    assert after.decided.epoch == before.decided.epoch
     assert [task.name for task in after.plan.competition.tasks] == ["TEXTS", "WORDS"]
     decided.next_epoch()
     assert [task.name for task in decided.epoch(tmp_path).plan.competition.tasks] == ["TEXTS", "OTHER_WORDS"]
@@ -115,14 +118,60 @@ def test_a_competition_changed_in_the_middle_of_its_epoch_is_drawn_and_evaluated
         small.epoch(tmp_path, after_fetch=stop)
     text = small.competition_file.read_text()
     small.competition_file.write_text(text.replace("count = 2", "count = 3"))
-    epoch = small.epoch(tmp_path).decision.epoch
+    epoch = small.epoch(tmp_path).decided.epoch
     assert len(epoch.samples("WORDS")) == 3
     (result,) = epoch.results.values()
-    assert result["competition_digest"] == small.competition.digest
+    assert result.basis.competition_digest == small.competition.digest
 
 
 def test_records_of_another_chain_are_not_mixed_with_this_ones(decided, tmp_path):
     (sealed,) = Records(tmp_path / "records").sealed(7)
-    sealed.write("manifest.json", {**sealed.manifest, "block_hash": "0x" + "ab" * 32})
+    sealed.write(replace(sealed.manifest, block_hash="0x" + "ab" * 32))
     with pytest.raises(ConfigError, match="of another chain"):
         decided.epoch(tmp_path)
+
+
+def test_a_past_epoch_is_decided_and_shown_but_nothing_of_it_is_published(decided, tmp_path):
+    past = decided.epoch(tmp_path)
+    decided.submit("next", 0.5)
+    decided.chain.replace(37, 1, STRANGER)
+    decided.next_epoch()
+    decided.epoch(tmp_path)
+    with decided.subnet() as subnet:
+        before = subnet.validator_weights(), last_update(decided)
+    decided.chain.advance(400)
+    for home in (tmp_path, tmp_path / "fresh"):
+        replayed = decided.epoch(home, sync_block=past.plan.sync_block, wandb="offline")
+        assert replayed.decision == past.decision
+        assert replayed.decided.weights == past.decided.weights
+        assert replayed.publication.chain == replayed.publication.mirror
+        assert "is past, only the newest epoch is" in replayed.publication.chain
+        assert not (home / "wandb").exists()
+    with decided.subnet() as subnet:
+        assert (subnet.validator_weights(), last_update(decided)) == before
+
+
+def test_a_look_at_everything_needs_no_wallet_and_sets_nothing(decided, tmp_path):
+    first = last_update(decided)
+    decided.chain.advance(400)
+    shown = decided.epoch(tmp_path / "other", publish=False, wallet="nobody")
+    assert shown.decision.winner == decided.hotkey("best")
+    assert shown.publication.chain == "not published: publish is off"
+    assert last_update(decided) == first
+
+
+def test_weights_that_come_too_soon_say_from_which_block_on_they_are_taken(decided, tmp_path):
+    first = last_update(decided)
+    decided.submit("next", 0.5)
+    decided.chain.set_rules(37, weights_rate_limit=1_000)
+    decided.chain.replace(37, 1, STRANGER)
+    decided.next_epoch()
+    epoch = decided.epoch(tmp_path)
+    possible = epoch.publication.possible_from
+    assert possible is not None and first < possible <= first + 1_001
+    assert epoch.decided.epoch.read(Publication).possible_from == possible
+    decided.chain.advance_to(possible)
+    settled = decided.epoch(tmp_path, sync_block=epoch.plan.sync_block)
+    assert "is past" in settled.publication.chain, "that epoch is no longer the newest"
+    assert decided.epoch(tmp_path).publication.chain.startswith("weights set")
+    assert decided.epoch(tmp_path).publication.possible_from is None

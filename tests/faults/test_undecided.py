@@ -8,7 +8,9 @@ from faulty_hub import Fault
 
 from sn37.devnet.datasets import Dataset
 from sn37.errors import ChainFault, DataFault, EvaluatorFault, HubFault
+from sn37.records.decision import Publication
 from sn37.records.epochs import Records
+from sn37.records.faults import StageFault
 
 
 @pytest.fixture
@@ -38,23 +40,23 @@ def fails(small, home, error, owner, stage, **options):
     sealed = Records(home / "records").sealed(7)
     with pytest.raises(error) as caught:
         small.epoch(home, **options)
-    fault = work_of(home).read("fault.json")
-    assert (fault["owner"], fault["stage"]) == (owner, stage)
-    assert fault["reason"] in " ".join(str(caught.value).split())
+    fault = work_of(home).read(StageFault)
+    assert (fault.owner, fault.stage) == (owner, stage)
+    assert fault.reason in " ".join(str(caught.value).split())
     assert weights(small) == before
     assert Records(home / "records").sealed(7) == sealed
-    return fault["reason"]
+    return fault.reason
 
 
 def decides_as_undisturbed(small, home, tmp_path):
     """After the trouble the same epoch is decided as by a validator that met none."""
-    decided = small.epoch(home).decision.epoch
+    decided = small.epoch(home).decided.epoch
     assert not list(Records(home / "records").open())
     assert not (decided.folder / "fault.json").exists()
     other = tmp_path / "undisturbed"
     first = Records(home / "records").sealed(7)[0].sync_block
     small.epoch(other, sync_block=first)
-    assert small.epoch(other).decision.epoch.decision == decided.decision
+    assert small.epoch(other).decision == decided.decision
 
 
 def api(small):
@@ -127,15 +129,15 @@ def test_a_chain_that_dies_before_the_weights_are_set_keeps_the_decision(played,
     played.chain.recover()
     assert weights(played) == before
     sealed = Records(home / "records").sealed(7)[-1]
-    fault = sealed.read("fault.json")
-    assert (fault["owner"], fault["stage"]) == ("chain", "publish")
-    assert sealed.read("published.json") is None
+    fault = sealed.read(StageFault)
+    assert (fault.owner, fault.stage) == ("chain", "publish")
+    assert sealed.read(Publication) is None
     times = {path: path.stat().st_mtime_ns for path in (sealed.folder / "results").iterdir()}
     again = played.epoch(home)
-    assert again.decision.epoch == sealed
+    assert again.decided.epoch == sealed
     assert {path: path.stat().st_mtime_ns for path in times} == times, "nothing is evaluated again"
-    assert sealed.read("published.json")["weights"] == again.publication.weights == {played.hotkey("best"): 1.0}
-    assert sealed.read("fault.json") is None
+    assert sealed.read(Publication).weights == again.publication.weights == {played.hotkey("best"): 1.0}
+    assert sealed.read(StageFault) is None
 
 
 def test_a_hub_that_dies_in_the_middle_of_the_models(played, tmp_path):
@@ -149,8 +151,8 @@ def test_a_hub_that_dies_in_the_middle_of_the_models(played, tmp_path):
     assert done == sorted([played.hotkey("best"), played.hotkey("second")]), "what could be had is kept"
     played.server.faults.clear()
     times = {path: path.stat().st_mtime_ns for path in (work_of(home).folder / "results").iterdir()}
-    decided = played.epoch(home).decision
-    assert played.hotkey("third") in {entry["hotkey"] for entry in decided.scores}
+    decided = played.epoch(home).decided
+    assert played.hotkey("third") in {score.hotkey for score in decided.decision.scores}
     kept = {path.name: path.stat().st_mtime_ns for path in (decided.epoch.folder / "results").iterdir()}
     assert {path.name: time for path, time in times.items()}.items() <= kept.items()
 

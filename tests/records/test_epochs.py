@@ -1,20 +1,16 @@
 """Records: sealed by one rename, folded into averages, never half-read."""
 
 import errno
-import json
 from pathlib import Path
 
 import pytest
+from recorded import decision, score, seal
 
 from sn37.errors import EvaluatorFault
 from sn37.files import read_json, write_json, write_text
 from sn37.records.epochs import Records
-
-
-def seal(records: Records, competition_id: int, sync_block: int, winner: str | None) -> None:
-    epoch = records.epoch(competition_id, sync_block)
-    epoch.write("decision.json", {"sync_block": sync_block, "winner": winner, "scores": []})
-    epoch.seal()
+from sn37.records.history import History
+from sn37.sample import TextSample
 
 
 def test_an_epoch_is_a_work_folder_until_it_is_sealed(tmp_path):
@@ -23,7 +19,7 @@ def test_an_epoch_is_a_work_folder_until_it_is_sealed(tmp_path):
     assert not epoch.sealed
     assert records.sealed(4) == []
     assert [e.folder for e in records.open()] == [epoch.folder]
-    epoch.write("decision.json", {"winner": None, "scores": []})
+    epoch.write(decision(360))
     place = epoch.seal()
     assert place.sealed
     assert (place.competition_id, place.sync_block) == (4, 360)
@@ -33,27 +29,29 @@ def test_an_epoch_is_a_work_folder_until_it_is_sealed(tmp_path):
 
 def test_a_work_folder_that_holds_a_decision_but_was_never_renamed_is_not_decided(tmp_path):
     records = Records(tmp_path)
-    records.epoch(4, 360).write("decision.json", {"winner": "a", "scores": []})
+    records.epoch(4, 360).write(decision(360, score(1, 1.0), winner="hot1"))
     assert records.sealed(4) == []
+    assert records.history(4) == History()
     assert not records.epoch(4, 360).sealed
 
 
 def test_epochs_come_in_the_order_of_their_blocks_whatever_the_order_of_sealing(tmp_path):
     records = Records(tmp_path)
     for block in (1080, 99_360, 360, 720):
-        seal(records, 4, block, "a")
+        seal(records, 4, decision(block))
     assert [e.sync_block for e in records.sealed(4)] == [360, 720, 1080, 99_360]
     assert [e.sync_block for e in records.sealed(4, before=1080)] == [360, 720]
 
 
 def test_the_average_is_a_fold_over_the_decided_epochs_of_one_competition(tmp_path):
     records = Records(tmp_path)
-    for block, winner in ((360, "a"), (720, "b"), (1080, None), (1440, "b")):
-        seal(records, 4, block, winner)
-    seal(records, 5, 360, "c")
+    for block, winner in ((360, 1), (720, 2), (1080, None), (1440, 2)):
+        losses = [score(uid, 1.0 if winner else None) for uid in (1, 2)]
+        seal(records, 4, decision(block, *losses, winner=winner and f"hot{winner}"))
+    seal(records, 5, decision(360, score(3, 1.0), winner="hot3"))
     # By hand: 1 -> (0.9, 0.1) -> unchanged -> (0.81, 0.19)
-    assert records.history(4).average(0.9) == pytest.approx({"a": 0.81, "b": 0.19})
-    assert records.history(4, before=1440).average(0.9) == pytest.approx({"a": 0.9, "b": 0.1})
+    assert records.history(4).average(0.9) == pytest.approx({"hot1": 0.81, "hot2": 0.19})
+    assert records.history(4, before=1440).average(0.9) == pytest.approx({"hot1": 0.9, "hot2": 0.1})
     assert records.competitions() == [4, 5]
 
 
@@ -91,8 +89,19 @@ def test_a_value_that_is_no_data_has_no_place_in_a_record(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
+def test_a_number_that_is_not_finite_has_no_place_in_a_record(tmp_path, number):
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(tmp_path / "a.json", {"a": number})
+    epoch = Records(tmp_path).epoch(4, 360)
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        epoch.write(decision(360, score(1, 1.0, raw={"A": number})))
+    assert list(epoch.folder.iterdir()) == []
+
+
 def test_samples_come_back_line_by_line(tmp_path):
     epoch = Records(tmp_path).epoch(4, 360)
-    lines = [{"kind": "text", "text": "a\u2028b"}, {"kind": "text", "text": "c"}]
-    write_text(epoch.folder / "samples" / "T.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
-    assert epoch.samples("T") == lines
+    samples = (TextSample("a\u2028b", group="page 1"), TextSample("c"))
+    epoch.write_samples("T", samples)
+    assert epoch.samples("T") == samples
+    assert len(epoch.samples_file("T").read_bytes().splitlines()) == 2

@@ -26,6 +26,7 @@ from sn37.devnet.chain import open_substrate
 from sn37.devnet.datasets import Dataset
 from sn37.evaluation.run import preloaded
 from sn37.hub import Hub
+from sn37.records.decision import Decision
 from sn37.submission import ModelId, content_hash, secure_hash
 from sn37.validator.settings import Settings
 from sn37.workers.executors import Executor, LocalExecutor
@@ -236,7 +237,7 @@ class Outcome:
     home: Path
     settings: Settings
     plan: Any = None
-    decision: Any = None
+    decided: Any = None
     publication: Any = None
 
     @cached_property
@@ -254,23 +255,27 @@ class Outcome:
             hooks.get("after_plan", nothing)()
             fetched = validator.fetch(self.plan, self.subnet, self.hub)
             hooks.get("after_fetch", nothing)()
-            results = validator.evaluate(fetched, self.small.executor)
-            self.decision = validator.decide(self.plan, results.by_hotkey)
+            evaluated = validator.evaluate(fetched, self.small.executor)
+            self.decided = validator.decide(evaluated)
             hooks.get("after_decide", nothing)()
-            self.publication = validator.publish(self.plan, self.decision, self.subnet)
-            for shown in (self.plan, fetched, results, self.decision, self.publication):
+            self.publication = validator.publish(self.decided, self.subnet)
+            for shown in (self.plan, fetched, evaluated, self.decided, self.publication):
                 json.dumps(shown._repr_html_()).encode()
         return self
 
     @property
+    def decision(self) -> Decision:
+        return self.decided.decision
+
+    @property
     def faults(self) -> dict[str, str]:
         """hotkey -> why it lost, or was not evaluated."""
-        lost = {e["hotkey"]: e["fault"]["reason"] for e in self.decision.scores if e["fault"]}
+        lost = {score.hotkey: score.fault.reason for score in self.decision.scores if score.fault}
         return lost | {p.submission.hotkey: p.why for p in self.plan.picks if not p.evaluate}
 
     @property
     def losses(self) -> dict[str, float]:
-        return {e["hotkey"]: e["score"] for e in self.decision.scores if e["score"] is not None}
+        return {score.hotkey: score.score for score in self.decision.scores if score.score is not None}
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ from itertools import permutations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from recorded import decision, score
 
 from sn37.competition import Competition, Constraints, EvalTask, Fixed, LinearDecay
 from sn37.incentive import Contender, reign
@@ -236,7 +237,7 @@ def test_a_uid_that_changed_hands_inherits_nothing():
 
 
 def test_three_results_are_remembered_whatever_the_block_of_the_commitment():
-    scores = [{"hotkey": "hot1", "text": "text", "score": 1.0}]
-    known = history_of(({"sync_block": n, "winner": "hot1", "scores": scores} for n in (360, 720, 1080, 1440)), 3)
+    epochs = (decision(n, score(1, 1.0, block=n, text="text"), winner="hot1") for n in (360, 720, 1080, 1440))
+    known = history_of(epochs, 3)
     assert list(known.tried) == [("hot1", "text")]
     assert [t.sync_block for t in known.tried["hot1", "text"]] == [720, 1080, 1440]

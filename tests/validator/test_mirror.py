@@ -3,21 +3,21 @@ import math
 import os
 import struct
 import time
-from datetime import UTC, datetime
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
+from recorded import decision, manifest, measurement, result, score, task_data, task_result
 from wandb.proto.wandb_internal_pb2 import Record
 
 from sn37.competition import Competition, Constraints, EvalTask, Fixed, InverseExponential
 from sn37.records.epochs import Records
-from sn37.schedule import Share
-from sn37.validator.decide import Decision
+from sn37.validator.decide import Decided
 from sn37.validator.mirror import Mirror, mirror_epoch
 from sn37.validator.plan import Plan
 from sn37.validator.settings import Settings
-from sn37.validator.step import Row, step
+from sn37.validator.step import Row, TaskScore, step
 
 COMPETITION = Competition(
     id=4,
@@ -31,8 +31,8 @@ COMPETITION = Competition(
 )
 SEED = 2**255 + 12345
 TASKS = {
-    "SORTING": {"raw": 20.0, "norm": 0.6224593312018546, "weighted": 0.15561483280046365},
-    "PROSE": {"raw": 2.0, "norm": 2.0, "weighted": 1.5},
+    "SORTING": TaskScore(raw=20.0, norm=0.6224593312018546, weighted=0.15561483280046365),
+    "PROSE": TaskScore(raw=2.0, norm=2.0, weighted=1.5),
 }
 BEST = Row(9, "5Best", 700, "ann/best", 1.6556148328004637, 0.01, 1.0, 3, 0.5, 1.0, TASKS)
 FAILED = Row(2, "5Fail", 800, "bob/broken", None, 0.05, 0.0, 0, 0.0, 0.0, {})
@@ -284,46 +284,28 @@ def test_what_a_killed_process_left_is_removed(tmp_path):
 
 
 def decided(root):
-    """A plan and a decision as the validator makes them, over a record on disk."""
-    settings = Settings(root=root)
-    commit, digest = "0" * 40, "A" * 43 + "="
-    entry = {
-        "hotkey": "5Best",
-        "uid": 9,
-        "block": 700,
-        "text": f"ann:best:{commit}:{digest}:4",
-        "score": 1.6556148328004637,
-        "fault": None,
-        "raw": {"SORTING": 20.0, "PROSE": 2.0},
-        "normalized": {"SORTING": 0.6224593312018546, "PROSE": 2.0},
-        "epsilon": 0.01,
-    }
-    failed = {**entry, "hotkey": "5Fail", "uid": 2, "score": None, "raw": {}, "normalized": {}}
+    """A decided epoch as the validator makes it, over a record on disk."""
+    text = f"ann:best:{'0' * 40}:{'A' * 43}=:4"
+    norm = {"SORTING": 0.6224593312018546, "PROSE": 2.0}
+    raw = {"SORTING": 20.0, "PROSE": 2.0}
+    best = score(9, 1.6556148328004637, hotkey="5Best", block=700, text=text, raw=raw, normalized=norm)
+    failed = score(2, None, hotkey="5Fail", text=text)
     work = Records(root / "records").epoch(4, 1000)
-    work.write("manifest.json", {"data_s": {"SORTING": 0.5, "PROSE": 0.25}})
-    tasks = {"SORTING": {"seconds": 2.0}, "PROSE": {"seconds": 3.0}}
-    work.write("results/5Best.json", {"fault": None, "load_s": 1.5, "tasks": tasks})
-    work.write("results/5Fail.json", {"fault": {"owner": "model"}, "tasks": {}})
-    wins = {"5Best": 1}
-    decision = {"scores": [entry, failed], "wins": wins, "win_rate": {"5Best": 1.0}, "winner": "5Best"}
-    work.write("decision.json", decision)
-    sealed = work.seal()
-    plan = Plan(
-        settings=settings,
-        competition=COMPETITION,
-        shares=(Share(COMPETITION, 1.0),),
-        sync_block=1000,
-        block_hash="0x" + "ab" * 32,
-        as_of=datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
-        picks=(),
-        uids={"5Vali": 7, "5Best": 9, "5Fail": 2},
-    )
-    return plan, Decision(sealed, COMPETITION, (entry, failed), "5Best", {"5Best": 1.0}, {"5Best": 0.5})
+    data = {"SORTING": task_data(seconds=0.5), "PROSE": task_data(seconds=0.25)}
+    uids = {"5Vali": 7, "5Best": 9, "5Fail": 2}
+    planned = manifest(COMPETITION, 1000, uids=uids, data=data)
+    work.write(planned)
+    tasks = {"SORTING": task_result(20.0, seconds=2.0), "PROSE": task_result(2.0, seconds=3.0)}
+    ran = result(9, 700)
+    work.write(replace(ran, hotkey="5Best", measurement=measurement(tasks, load_s=1.5)))
+    work.write(replace(ran, hotkey="5Fail", measurement=None, fault=failed.fault))
+    work.write(decision(1000, best, failed, winner="5Best", wins={"5Best": 1}, win_rate={"5Best": 1.0}))
+    return Decided(Plan(Settings(root=root), planned, newest=True), work.seal(), {"5Best": 0.5})
 
 
 def test_a_decided_epoch_is_mirrored_from_its_record(tmp_path):
-    plan, decision = decided(tmp_path)
-    told = mirror_epoch(plan, decision, "5Vali")
+    shown = decided(tmp_path)
+    told = mirror_epoch(shown, "5Vali")
     assert told == "epoch 1 of 50 in the offline run validator-7-2026-01-02_03-04-05"
     (row,) = logged(run_file(tmp_path / "wandb"))
     assert row["uid_data"] == {"9": 1.6556148328004637}
@@ -333,10 +315,9 @@ def test_a_decided_epoch_is_mirrored_from_its_record(tmp_path):
     assert row["load_model_perf"]["max"] == 1.5
     assert row["load_data_perf"]["max"] == 0.5
     original = json.loads(row["original_format_json"])
-    assert original["seed"] == plan.seed
+    assert original["seed"] == shown.plan.manifest.seed
     assert original["uid_data"]["9"]["hf"] == "ann/best"
 
 
 def test_a_validator_without_a_uid_is_told_so_and_goes_on(tmp_path):
-    plan, decision = decided(tmp_path)
-    assert mirror_epoch(plan, decision, "5Gone") == "not mirrored: KeyError: '5Gone'"
+    assert mirror_epoch(decided(tmp_path), "5Gone") == "not mirrored: KeyError: '5Gone'"

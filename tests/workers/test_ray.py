@@ -21,7 +21,7 @@ import pytest
 from sn37.checks.tokenizer import byte_tokenizer
 from sn37.competition import Competition, Constraints, EvalTask, Fixed
 from sn37.errors import ConfigError, EvaluatorFault, ModelFault
-from sn37.evaluation.job import payload_of
+from sn37.evaluation.job import Job
 from sn37.evaluation.run import FUNCTION, preloaded
 from sn37.sample import ReferenceSample, TextSample
 from sn37.workers import ray_node
@@ -64,7 +64,7 @@ def payload(build_model: Callable[..., Any], tmp_path_factory: pytest.TempPathFa
     folder = tmp_path_factory.mktemp("model")
     build_model("llama", vocab_size=257).save_pretrained(folder)
     byte_tokenizer().save_pretrained(folder)
-    return payload_of(COMPETITION, folder, SAMPLES, tokenizer=None)
+    return Job.of(COMPETITION, folder, SAMPLES, tokenizer=None).payload()
 
 
 def values(outcome: Outcome) -> dict[str, list[float]]:

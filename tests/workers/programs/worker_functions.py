@@ -95,7 +95,8 @@ def evaluates_once_killed(payload: dict[str, Any], report: Any) -> dict[str, Any
     """Waits to be killed the first time, evaluates the second."""
     from sn37.evaluation.job import evaluate
 
-    return once_killed({**payload, "answer": None}, report) and evaluate(payload, report)
+    job = {name: value for name, value in payload.items() if name != "mark"}
+    return once_killed({**payload, "answer": None}, report) and evaluate(job, report)
 
 
 def slow(payload: dict[str, Any], report: Any) -> dict[str, Any]:

@@ -1,0 +1,93 @@
+"""What one model made of an epoch's samples, as its worker measured it and as the record keeps it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from sn37.records.faults import Fault
+from sn37.submission import Commitment
+
+__all__ = ["MAX_REPLY_CHARACTERS", "Measurement", "Result", "TaskResult"]
+
+MAX_REPLY_CHARACTERS = 2_000
+"""How much of a reply a record keeps."""
+
+
+@dataclass(frozen=True)
+class TaskResult:
+    """One model's outcome of one task."""
+
+    score: float
+    """The raw score, a loss: 0 or more, lower is better."""
+    values: tuple[float, ...]
+    """One number per sample; lower is better. The score is their mean, or `note` says why not."""
+    details: tuple[Mapping[str, object], ...]
+    """Per value, what a person wants to see: `reply` or `replies` (at most 2 000 characters each), `answer` (what the
+    parser took of it, None for nothing), `expected`, `tokens` and what else the method tells."""
+    note: str
+    """Why the score is not the mean of the values; "" where it is."""
+    samples: tuple[int, ...]
+    """The index of each value's sample, where some were left out; () where value i belongs to sample i."""
+    seconds: float
+    """How long the task took."""
+    tokens: int
+    """How many tokens went through the model."""
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What a worker measured of one model."""
+
+    tasks: Mapping[str, TaskResult]
+    """The outcome of each task, by its name."""
+    parameters: int
+    """Parameters of the loaded model."""
+    device: str
+    """The GPU's name, or `cpu`."""
+    dtype: str
+    """What the model was computed in."""
+    engine: str
+    """`fast` or `reference`."""
+    plan: Mapping[str, object]
+    """How the engine made its batches, and what leaving that plan may have changed; {} for the reference."""
+    load_s: float
+    """Seconds that checking and loading the model took."""
+    memory_bytes: int
+    """The most memory the worker held: of the GPU where it ran on one."""
+
+
+@dataclass(frozen=True)
+class Basis:
+    """What a result rests on: it holds again for the same commitment and an equal basis."""
+
+    competition_digest: str
+    """The competition's digest."""
+    samples: Mapping[str, str]
+    """The digest of each task's samples."""
+    versions: Mapping[str, str]
+    """The versions of the packages that compute, of Python and of the machine."""
+
+
+@dataclass(frozen=True)
+class Result(Commitment):
+    """One evaluated submission."""
+
+    basis: Basis
+    """What the result rests on."""
+    fault: Fault | None
+    """Why the model loses by its own fault; None where it was measured."""
+    measurement: Measurement | None
+    """What was measured; None where the model is at fault."""
+    content_hash: str = ""
+    """The content hash of its files; "" where they could not be had."""
+    bytes: int = 0
+    """The size of its files."""
+    finished_at: datetime | None = field(default=None, compare=False)
+    """When the evaluation ended (UTC)."""
+
+    @property
+    def tasks(self) -> Mapping[str, TaskResult]:
+        """The outcome of each task, {} where the model is at fault."""
+        return {} if self.measurement is None else self.measurement.tasks

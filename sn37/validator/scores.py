@@ -1,0 +1,77 @@
+"""From results to a decision: pure functions of records. Protocol, section 8."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+
+from sn37 import incentive
+from sn37.competition import Competition
+from sn37.records.decision import Decision, Score, Turn
+from sn37.records.faults import Fault
+from sn37.records.results import Result
+
+__all__ = ["decision_of", "scores_of"]
+
+
+def scores_of(competition: Competition, sync_block: int, results: Iterable[Result]) -> tuple[Score, ...]:
+    """Every result's score, the best first: equal losses in the order of block, then uid; failed ones last.
+
+    Raises the fault of a result that is not the model's own.
+    """
+    scores = [_score(competition, sync_block, result) for result in results]
+    return tuple(sorted(scores, key=lambda s: (math.inf if s.score is None else s.score, s.block, s.uid, s.hotkey)))
+
+
+def _score(competition: Competition, sync_block: int, result: Result) -> Score:
+    fault = result.fault
+    if fault is not None and not fault.decides:
+        raise fault.error()
+    raw = {name: task.score for name, task in result.tasks.items()}
+    score = math.inf if fault is not None else competition.score(raw)
+    if fault is None and not math.isfinite(score):
+        fault, raw = Fault("model", "a raw score is not finite"), {}
+    return Score(
+        hotkey=result.hotkey,
+        uid=result.uid,
+        block=result.block,
+        text=result.text,
+        score=score if math.isfinite(score) else None,
+        fault=fault,
+        raw=raw,
+        normalized={task.name: task.normalization(raw[task.name]) for task in competition.tasks if task.name in raw},
+        epsilon=competition.epsilon.at(sync_block, result.block),
+    )
+
+
+def decision_of(
+    competition: Competition, sync_block: int, results: Iterable[Result], set_aside: Mapping[str, str] | None = None
+) -> Decision:
+    """The decision that these results make, in any order. set_aside: who could not be had and why, by hotkey."""
+    scores = scores_of(competition, sync_block, results)
+    contenders = [score.contender for score in scores if score.contender is not None]
+    reign = incentive.reign(contenders, competition.epsilon, sync_block)
+    won = incentive.wins(contenders, competition.epsilon, sync_block)
+    return Decision(
+        sync_block=sync_block,
+        scores=scores,
+        reign=tuple(
+            Turn(
+                hotkey=turn.contender.hotkey,
+                incumbent=turn.incumbent.hotkey if turn.incumbent else None,
+                needed=turn.needed if turn.incumbent else None,
+                succeeds=turn.succeeds,
+            )
+            for turn in reign.challenges
+        ),
+        wins=won,
+        win_rate=incentive.win_rates(won),
+        beats={
+            i.hotkey: tuple(
+                j.hotkey for j in contenders if j is not i and incentive.beats(i, j, competition.epsilon, sync_block)
+            )
+            for i in contenders
+        },
+        winner=reign.winner,
+        set_aside=set_aside or {},
+    )
