@@ -120,7 +120,6 @@ def import_graph(files):
 
 
 STILL_CYCLIC = {
-    ("workers/ray.py", "workers/executors.py"),
     ("commands/demo_everything.py", "commands/demo.py"),
     ("devnet/chain/__init__.py", "devnet/chain/substrate.py"),
     ("devnet/everything.py", "devnet/founding_everything.py"),

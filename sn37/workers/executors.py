@@ -1,57 +1,18 @@
-"""Where evaluations run: an executor takes payloads as they come and gives results as they finish.
-
-While one payload is evaluated the next is asked for, so that fetching overlaps with evaluating.
-Knows nothing of what the payloads mean.
-"""
+"""Where evaluations run: this machine, or a Ray cluster (`sn37.workers.ray`)."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from importlib import import_module
 from queue import SimpleQueue
-from typing import Any, Protocol
 
 from sn37.errors import ConfigError, Sn37Error
-from sn37.workers.isolation import Cancel, ForkServer, WorkerDied
+from sn37.workers.interface import Executor, Limits, OnProgress, Outcome, Payload, Payloads, in_parallel, retried
+from sn37.workers.isolation import Cancel, ForkServer
 from sn37.workers.sandbox import Network
 
-__all__ = ["Executor", "Limits", "LocalExecutor", "Outcome", "open_executor"]
-
-Outcome = dict[str, Any] | Sn37Error
-"""What a payload came to: the function's result, or the error that stands for it."""
-
-OnProgress = Callable[[str, dict[str, Any]], None]
-"""Called with a payload's key and what its worker reports."""
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What one evaluation may take. attempts: how often a payload is tried whose worker was killed from outside."""
-
-    time_limit_s: float
-    memory_bytes: int | None = None
-    attempts: int = 2
-
-
-class Executor(Protocol):
-    """Runs a function over payloads, each in a process of its own."""
-
-    def run(
-        self,
-        function: str,
-        payloads: Iterable[tuple[str, Mapping[str, Any]]],
-        limits: Limits,
-        on_progress: OnProgress | None = None,
-    ) -> Iterator[tuple[str, Outcome]]:
-        """(key, outcome) of each payload, in the order they finish. `payloads` is read lazily."""
-        ...
-
-    def close(self) -> None:
-        """Give everything back."""
-        ...
+__all__ = ["Executor", "Limits", "LocalExecutor", "OnProgress", "Outcome", "open_executor"]
 
 
 class LocalExecutor:
@@ -91,11 +52,7 @@ class LocalExecutor:
         self._server.close()
 
     def run(
-        self,
-        function: str,
-        payloads: Iterable[tuple[str, Mapping[str, Any]]],
-        limits: Limits,
-        on_progress: OnProgress | None = None,
+        self, function: str, payloads: Payloads, limits: Limits, on_progress: OnProgress | None = None
     ) -> Iterator[tuple[str, Outcome]]:
         """(key, outcome) of each payload, as they finish; one more payload than there are workers is asked for."""
         self.start()
@@ -104,62 +61,32 @@ class LocalExecutor:
         for device in self.devices:
             free.put(device)
 
-        def evaluate(key: str, payload: Mapping[str, Any]) -> tuple[str, Outcome]:
+        def evaluate(key: str, payload: Payload) -> Outcome:
             device = free.get()
+            kind, _, number = device.partition(":")
+
+            def attempt() -> Outcome:
+                try:
+                    return self._server.call(
+                        function,
+                        {**payload, "device": kind, "threads": self.threads},
+                        time_limit_s=limits.time_limit_s,
+                        memory_bytes=limits.memory_bytes,
+                        env={"CUDA_VISIBLE_DEVICES": number},
+                        on_progress=None if on_progress is None else lambda message: on_progress(key, message),
+                        fail_allocations=kind == "cpu",
+                        cancel=cancel,
+                    )
+                except Sn37Error as error:
+                    return error
+
             try:
-                return key, self._attempt(function, key, payload, device, limits, on_progress, cancel)
+                return retried(attempt, limits.attempts, cancel)
             finally:
                 free.put(device)
 
-        waiting: set[Future[tuple[str, Outcome]]] = set()
-        with ThreadPoolExecutor(len(self.devices), "evaluation") as pool:
-            try:
-                for key, payload in payloads:
-                    waiting.add(pool.submit(evaluate, key, payload))
-                    # What has finished is handed out before the next is asked for; a full house waits.
-                    full = len(waiting) > len(self.devices)
-                    done, waiting = wait(waiting, None if full else 0, FIRST_COMPLETED)
-                    yield from (future.result() for future in done)
-                while waiting:
-                    done, waiting = wait(waiting, None, FIRST_COMPLETED)
-                    yield from (future.result() for future in done)
-            except BaseException:
-                # The consumer stopped or failed: end the workers rather than wait for them.
-                cancel()
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
-
-    def _attempt(
-        self,
-        function: str,
-        key: str,
-        payload: Mapping[str, Any],
-        device: str,
-        limits: Limits,
-        on_progress: OnProgress | None,
-        cancel: Cancel,
-    ) -> Outcome:
-        """One payload on one device, tried again where its worker was killed by somebody."""
-        here = {**payload, "device": device.partition(":")[0], "threads": self.threads}
-        env = {"CUDA_VISIBLE_DEVICES": device.partition(":")[2]}
-        for attempt in range(limits.attempts):
-            try:
-                return self._server.call(
-                    function,
-                    here,
-                    time_limit_s=limits.time_limit_s,
-                    memory_bytes=limits.memory_bytes,
-                    env=env,
-                    on_progress=None if on_progress is None else lambda message: on_progress(key, message),
-                    fail_allocations=device == "cpu",
-                    cancel=cancel,
-                )
-            except WorkerDied as error:
-                if error.kind not in ("signal", "lost") or attempt + 1 == limits.attempts or cancel.asked:
-                    return error
-            except Sn37Error as error:
-                return error
-        raise AssertionError("attempts is 1 or more")
+        workers = len(self.devices)
+        return in_parallel(payloads, evaluate, lambda: workers, workers, cancel)
 
 
 def open_executor(

@@ -34,7 +34,7 @@ from sn37.workers import sandbox
 from sn37.workers.forkserver import MAX_MESSAGE_BYTES, Message, Request
 from sn37.workers.sandbox import Network
 
-__all__ = ["Cancel", "ForkServer", "WorkerDied", "call"]
+__all__ = ["Cancel", "ForkServer", "WorkerDied", "call", "rebuilt"]
 
 MAX_RESULT_BYTES = 256 << 20
 _GRACE_S = 120.0
@@ -243,7 +243,7 @@ def _result(request: Request, ended: Message, max_bytes: int) -> Message:
         case {"ok": dict(result)}:
             return result
         case {"fault": dict(fault)}:
-            raise _rebuilt(fault)
+            raise rebuilt(str(fault.get("type")), str(fault.get("text")))
         case {"error": dict(error)}:
             raise WorkerDied("memory" if error.get("memory") else "error", f"{error.get('type')}: {error.get('text')}")
     raise WorkerDied("garbage", "the worker's result is not of the expected form")
@@ -263,13 +263,10 @@ def _read(path: Path, max_bytes: int) -> Message:
     return result
 
 
-def _rebuilt(fault: Message) -> Sn37Error:
+def rebuilt(name: str, text: str) -> Sn37Error:
     """The error a worker raised, built anew from its name: only this library's own types."""
-    kind = getattr(errors, str(fault.get("type")), None)
-    text = str(fault.get("text"))
-    if not (isinstance(kind, type) and issubclass(kind, Sn37Error)):
-        return EvaluatorFault(text)
-    return kind(text)
+    kind = getattr(errors, name, None)
+    return kind(text) if isinstance(kind, type) and issubclass(kind, Sn37Error) else EvaluatorFault(text)
 
 
 def _tail(path: Path, max_bytes: int = 2000) -> str:

@@ -10,49 +10,29 @@ Does not protect the cluster: whoever reaches Ray's ports runs what they like th
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import socket
 import time
-from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from functools import partial
+from importlib import import_module
+from threading import Thread
 from typing import Any
 
 from sn37.errors import ConfigError, EvaluatorFault
 from sn37.workers import ray_node
-from sn37.workers.executors import Limits, OnProgress, Outcome
-from sn37.workers.isolation import WorkerDied
-from sn37.workers.ray_node import Room
+from sn37.workers.interface import Limits, OnProgress, Outcome, Payload, Payloads, in_parallel, retried
+from sn37.workers.isolation import Cancel, WorkerDied
+from sn37.workers.ray_node import Resources, Task
 from sn37.workers.sandbox import Network
 
 __all__ = ["RayExecutor"]
 
-_LOST_ATTEMPTS = 3
+_MAX_WORKERS = 4096
 _NOBODY_LEFT_S = 60.0
 _POLL_S = 0.5
-
-
-@dataclass
-class _Task:
-    """One payload on its way. lost, killed: how often its node or Ray's process, or its worker, went."""
-
-    key: str
-    request: str
-    lost: int = 0
-    killed: int = 0
-
-
-@dataclass
-class _Run:
-    """One call of `run`: its tasks by their Ray references, and the progress that waits to be read."""
-
-    function: Any
-    tasks: dict[Any, _Task] = field(default_factory=dict)
-    mail: Any = None
-    letter: Any = None
 
 
 class RayExecutor:
@@ -74,18 +54,23 @@ class RayExecutor:
         network: Network = "isolated",
     ) -> None:
         try:
-            self._ray: Any = importlib.import_module("ray")
+            self._ray: Any = import_module("ray")
         except ModuleNotFoundError:
             raise ConfigError(f"the executor {name!r} needs Ray: pip install 'sn37[ray]'") from None
-        self.name, self.modules, self.network = name, tuple(modules), network
+        self.modules, self.network = tuple(modules), network
         self._owned = not self._ray.is_initialized()
         if self._owned:
             _connect(self._ray, name, cores)
         elif name != "ray":
             raise ConfigError(f"this process is in a Ray cluster already: leave it with ray.shutdown() before {name!r}")
         try:
-            self.room = Room.of(devices, self._nodes())
-            self._check_room()
+            self.resources = Resources.of(devices, self._nodes())
+            if self._workers() < max(self.resources.workers, 1):
+                raise ConfigError(
+                    f"the executor {name!r} was asked for {self.resources}; the Ray cluster has room for "
+                    f"{self._workers()}, on {self._described()}: add nodes, or ask for fewer `workers` or another "
+                    "`device`"
+                )
         except BaseException:
             self.close()
             raise
@@ -102,138 +87,82 @@ class RayExecutor:
             self._ray.shutdown()
 
     def run(
-        self,
-        function: str,
-        payloads: Iterable[tuple[str, Mapping[str, Any]]],
-        limits: Limits,
-        on_progress: OnProgress | None = None,
+        self, function: str, payloads: Payloads, limits: Limits, on_progress: OnProgress | None = None
     ) -> Iterator[tuple[str, Outcome]]:
         """(key, outcome) of each payload, as they finish; one more payload than there are workers is asked for."""
-        remote = self._ray.remote(num_cpus=self.room.cpus, num_gpus=self.room.gpus, max_calls=1, max_retries=0)
-        run = _Run(remote(ray_node.on_node))
+        resources = {"num_cpus": self.resources.cpus, "num_gpus": self.resources.gpus}
+        remote = self._ray.remote(**resources, max_calls=1, max_retries=0)(ray_node.on_node)
+        cancel = Cancel()
+        reports = None
         if on_progress is not None:
-            run.mail = self._ray.remote(num_cpus=0)(_Mail).remote()
-        try:
-            for key, payload in payloads:
-                self._submit(run, _Task(key, self._request(function, payload, limits)))
-                yield from self._finished(run, limits, on_progress, most=self._workers())
-            yield from self._finished(run, limits, on_progress, most=0)
-        finally:
-            for reference in run.tasks:  # the consumer stopped or failed: end the workers
-                with suppress(Exception):
-                    self._ray.cancel(reference, force=True)
-            if run.mail is not None:
-                with suppress(Exception):
-                    self._ray.kill(run.mail)
+            reports = import_module("ray.util.queue").Queue(actor_options={"num_cpus": 0})
+            Thread(target=_pass_on, args=(reports, on_progress), daemon=True).start()
 
-    def _request(self, function: str, payload: Mapping[str, Any], limits: Limits) -> str:
-        device = "cuda" if self.room.gpus else "cpu"
-        return json.dumps(
-            {
-                "function": function,
-                "payload": {**payload, "device": device, "threads": self.room.cpus},
-                "modules": self.modules,
-                "network": self.network,
-                "versions": ray_node.versions(),
-                "files": ray_node.files_of(payload),
-                "time_limit_s": limits.time_limit_s,
-                "memory_bytes": limits.memory_bytes,
-                "cpus": self.room.cpus,
-                "gpus": self.room.gpus,
-            },
-            allow_nan=False,
+        def evaluate(key: str, payload: Payload) -> Outcome:
+            task = self._task(function, payload, limits).to_json()
+            attempt = partial(self._attempt, partial(remote.remote, task, key, reports), cancel)
+            return retried(attempt, limits.attempts, cancel)
+
+        try:
+            yield from in_parallel(payloads, evaluate, self._workers, _MAX_WORKERS, cancel)
+        finally:
+            if reports is not None:
+                reports.shutdown(force=True)
+
+    def _task(self, function: str, payload: Payload, limits: Limits) -> Task:
+        device = "cuda" if self.resources.gpus else "cpu"
+        return Task(
+            function=function,
+            payload={**payload, "device": device, "threads": self.resources.cpus},
+            modules=self.modules,
+            network=self.network,
+            versions=ray_node.versions(),
+            files=ray_node.files_of(payload),
+            time_limit_s=limits.time_limit_s,
+            memory_bytes=limits.memory_bytes,
+            cpus=self.resources.cpus,
+            gpus=self.resources.gpus,
         )
 
-    def _submit(self, run: _Run, task: _Task) -> None:
-        run.tasks[run.function.remote(task.request, task.key, run.mail)] = task
-
-    def _finished(
-        self, run: _Run, limits: Limits, on_progress: OnProgress | None, *, most: int
-    ) -> Iterator[tuple[str, Outcome]]:
-        """What has finished; waits while more than `most` tasks are under way."""
-        seen = time.monotonic()
-        while run.tasks:
-            crowded = len(run.tasks) > most
-            ready, _ = self._ray.wait(list(run.tasks), num_returns=1, timeout=_POLL_S if crowded else 0)
-            self._read_mail(run, on_progress)
-            for reference in ready:
-                task = run.tasks.pop(reference)
-                outcome = self._outcome(reference, task, limits)
-                if outcome is None:
-                    self._submit(run, task)
-                else:
-                    yield task.key, outcome
-            if not crowded and not ready:
-                return
-            if self._workers():
-                seen = time.monotonic()
-            elif time.monotonic() - seen > _NOBODY_LEFT_S:
-                raise EvaluatorFault(f"no node is left with room for {self.room}: {self._described()}")
-
-    def _outcome(self, reference: Any, task: _Task, limits: Limits) -> Outcome | None:
-        """What came of a task; None where it has to be tried again elsewhere."""
+    def _attempt(self, submit: Callable[[], Any], cancel: Cancel) -> Outcome:
+        """What came of one task."""
         errors = self._ray.exceptions
+        reference = submit()
+        seen = time.monotonic()
         try:
-            outcome = ray_node.unpacked(self._ray.get(reference))
+            while not self._ray.wait([reference], timeout=_POLL_S)[0]:
+                if self._workers():
+                    seen = time.monotonic()
+                abandoned = time.monotonic() - seen > _NOBODY_LEFT_S
+                if cancel.asked or abandoned:
+                    self._ray.cancel(reference, force=True)
+                    why = f"no node is left with room for {self.resources}: {self._described()}"
+                    return EvaluatorFault(why if abandoned else "the evaluation was stopped")
+            return ray_node.unpacked(self._ray.get(reference))
         except (errors.RayTaskError, errors.RuntimeEnvSetupError) as error:
             return EvaluatorFault(f"a node of the cluster could not run the task: {_last_line(error)}")
         except errors.RayError as error:
-            task.lost += 1
-            if task.lost < _LOST_ATTEMPTS:
-                return None
-            return WorkerDied("lost", f"{task.lost} nodes or processes of the cluster were lost: {_last_line(error)}")
-        if isinstance(outcome, WorkerDied) and outcome.kind in ("signal", "lost"):
-            task.killed += 1
-            return None if task.killed < limits.attempts else outcome
-        return outcome
-
-    def _read_mail(self, run: _Run, on_progress: OnProgress | None) -> None:
-        """Pass on what workers have reported, without ever waiting for it."""
-        if run.mail is None or on_progress is None:
-            return
-        if run.letter is not None and self._ray.wait([run.letter], timeout=0)[0]:
-            letter, run.letter = run.letter, None
-            with suppress(self._ray.exceptions.RayError):
-                for key, message in json.loads(self._ray.get(letter)):
-                    on_progress(key, message)
-        if run.letter is None:
-            with suppress(self._ray.exceptions.RayError):
-                run.letter = run.mail.take.remote()
+            return WorkerDied("lost", f"a node or a process of the cluster was lost: {_last_line(error)}")
 
     def _nodes(self) -> list[dict[str, float]]:
         return [dict(node["Resources"]) for node in self._ray.nodes() if node["Alive"]]
 
     def _workers(self) -> int:
         """How many can run at once, now."""
-        there = sum(self.room.on(node) for node in self._nodes())
-        return min(there, self.room.workers) if self.room.workers else there
-
-    def _check_room(self) -> None:
-        there = self._workers()
-        if there < max(self.room.workers, 1):
-            raise ConfigError(
-                f"the executor {self.name!r} was asked for {self.room}; the Ray cluster has room for {there}, on "
-                f"{self._described()}: add nodes, or ask for fewer `workers` or another `device`"
-            )
+        there = sum(self.resources.workers_on(node) for node in self._nodes())
+        return min(there, self.resources.workers) if self.resources.workers else there
 
     def _described(self) -> str:
         nodes = sorted(f"{node.get('CPU', 0):g} CPUs {node.get('GPU', 0):g} GPUs" for node in self._nodes())
         return f"{len(nodes)} node{'s' * (len(nodes) != 1)}: {', '.join(nodes) or 'none alive'}"
 
 
-class _Mail:
-    """Where workers leave what they report; a Ray actor. Old messages make way for new ones."""
-
-    def __init__(self) -> None:
-        self._messages: deque[tuple[str, dict[str, Any]]] = deque(maxlen=1000)
-
-    def put(self, key: str, message: str) -> None:
-        self._messages.append((key, json.loads(message)))
-
-    def take(self) -> str:
-        messages = list(self._messages)
-        self._messages.clear()
-        return json.dumps(messages)
+def _pass_on(reports: Any, on_progress: OnProgress) -> None:
+    """Pass on what workers report, until the queue is gone; what its node took along is missed by nobody."""
+    with suppress(Exception):
+        while True:
+            key, message = json.loads(reports.get())
+            on_progress(key, message)
 
 
 def _connect(ray: Any, name: str, cores: int | None) -> None:

@@ -7,23 +7,24 @@ versions, and the same files at the same paths. A node that is not must never co
 
 from __future__ import annotations
 
-import importlib
 import json
 import math
 import os
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from importlib import metadata
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any
 
-from sn37 import errors
 from sn37.errors import ConfigError, EvaluatorFault, Sn37Error
-from sn37.workers.isolation import ForkServer, WorkerDied
+from sn37.workers.forkserver import Message
+from sn37.workers.isolation import ForkServer, WorkerDied, rebuilt
+from sn37.workers.sandbox import Network
 
-__all__ = ["Room", "evaluate", "files_of", "on_node", "unpacked", "versions"]
+__all__ = ["Resources", "Task", "evaluate", "files_of", "on_node", "unpacked", "versions"]
 
 MEMORY_SHARE = 0.8
 """The share of a node's memory that all workers on it together may take, where the limits name no bytes."""
@@ -31,19 +32,42 @@ MEMORY_SHARE = 0.8
 _FILES_WAIT_S = 30.0
 """How long shared storage may take to show on one machine what another has written."""
 
-Tell = Callable[[dict[str, Any]], None]
+Sizes = dict[str, int]
+"""Files by their path in a folder ("" for the path itself), with their bytes."""
 
 
 @dataclass(frozen=True)
-class Room:
-    """What one worker takes of a node, and how many at once were asked for (0: as many as there is room for)."""
+class Task:
+    """One payload and what a node must be to run it."""
+
+    function: str
+    payload: Message
+    modules: Sequence[str]
+    network: Network
+    versions: Mapping[str, str]
+    files: Mapping[str, Sizes]
+    """The absolute paths that the payload names, and what lies there."""
+    time_limit_s: float
+    memory_bytes: int | None
+    cpus: int
+    gpus: int
+
+    def to_json(self) -> str:
+        """The task as it travels."""
+        return json.dumps(asdict(self), allow_nan=False)
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What one worker takes of a node."""
 
     cpus: int
     gpus: int
     workers: int
+    """How many at once were asked for; 0 for as many as there is room for."""
 
     @classmethod
-    def of(cls, devices: Sequence[str], nodes: Sequence[Mapping[str, float]]) -> Room:
+    def of(cls, devices: Sequence[str], nodes: Sequence[Mapping[str, float]]) -> Resources:
         """Equal parts of the smallest node, for the digits of a sum may depend on the number of threads."""
         kinds = {device.partition(":")[0] for device in devices}
         if len(kinds) != 1 or not kinds <= {"auto", "cpu", "cuda"}:
@@ -59,7 +83,7 @@ class Room:
             return cls(max(1, int(min(threads, default=1))), 1, workers)
         return cls(max(1, int(min((node["CPU"] for node in fit), default=1) // side_by_side)), 0, workers)
 
-    def on(self, node: Mapping[str, float]) -> int:
+    def workers_on(self, node: Mapping[str, float]) -> int:
         """How many workers a node has room for at once."""
         by_cpu = int(node.get("CPU", 0) // self.cpus)
         return min(by_cpu, int(node.get("GPU", 0))) if self.gpus else by_cpu
@@ -81,55 +105,58 @@ def _version(name: str) -> str:
         return "missing"
 
 
-def files_of(payload: Mapping[str, Any]) -> dict[str, dict[str, int]]:
-    """The folders and files that the payload names by absolute path: path -> file in it -> bytes."""
+def files_of(payload: Mapping[str, object]) -> dict[str, Sizes]:
+    """The folders and files that the payload names by absolute path, and what lies there."""
     named = [value for value in payload.values() if isinstance(value, str) and Path(value).is_absolute()]
     return {value: _sizes(Path(value)) for value in named if Path(value).exists()}
 
 
-def _sizes(place: Path) -> dict[str, int]:
+def _sizes(place: Path) -> Sizes:
     if place.is_file():
         return {"": place.stat().st_size}
     files = sorted(path for path in place.rglob("*") if path.is_file())
     return {str(path.relative_to(place)): path.stat().st_size for path in files}
 
 
-def on_node(request: str, key: str, mail: Any) -> str:
-    """The task: `evaluate` with this node's memory shared among as many workers as it has room for."""
+def on_node(text: str, key: str, reports: Any) -> str:
+    """The remote function: `evaluate` with this node's memory shared among as many workers as it has room for."""
     import psutil
 
-    ray: Any = importlib.import_module("ray")
-    asked = json.loads(request)
+    ray: Any = import_module("ray")
+    task = Task(**json.loads(text))
     here = ray.get_runtime_context().get_node_id()
     resources: dict[str, float] = next((node["Resources"] for node in ray.nodes() if node["NodeID"] == here), {})
-    side_by_side = max(1, Room(asked["cpus"], asked["gpus"], 0).on(resources))
+    side_by_side = max(1, Resources(task.cpus, task.gpus, 0).workers_on(resources))
 
-    def tell(message: dict[str, Any]) -> None:
-        mail.put.remote(key, json.dumps(message))
+    def report(message: Message) -> None:
+        with suppress(ray.exceptions.RayError):  # nobody waits for the answer: progress may be lost
+            reports.actor.put_nowait.remote(json.dumps([key, message]))
 
     share = int(psutil.virtual_memory().total * MEMORY_SHARE / side_by_side)
-    return evaluate(request, None if mail is None else tell, share)
+    return evaluate(task, None if reports is None else report, share)
 
 
-def evaluate(request: str, tell: Tell | None, own_memory_bytes: int) -> str:
-    """Run the request, as `sn37.workers.ray` makes it; what came of it as JSON, read back by `unpacked`.
+def evaluate(task: Task, report: Callable[[Message], None] | None, own_memory_bytes: int) -> str:
+    """Run a task; what came of it as JSON, read back by `unpacked`.
 
-    own_memory_bytes: what a worker may take on this node where the request names no limit.
+    own_memory_bytes: what a worker may take on this node where the task names no limit.
     """
-    asked = json.loads(request)
     try:
-        _check_versions(asked["versions"])
-        _await_files(asked["files"])
-        with ForkServer(asked["modules"], asked["network"]) as server:
-            _start(server)
+        _check_versions(task.versions)
+        _await_files(task.files)
+        with ForkServer(task.modules, task.network) as server:
+            try:
+                server.start()
+            except ConfigError as error:
+                raise EvaluatorFault(f"{platform.node()}: {error}") from error
             result = server.call(
-                asked["function"],
-                asked["payload"],
-                time_limit_s=asked["time_limit_s"],
-                memory_bytes=asked["memory_bytes"] or own_memory_bytes,
-                env={"CUDA_VISIBLE_DEVICES": os.environ.get("CUDA_VISIBLE_DEVICES", "") if asked["gpus"] else ""},
-                on_progress=tell,
-                fail_allocations=not asked["gpus"],
+                task.function,
+                task.payload,
+                time_limit_s=task.time_limit_s,
+                memory_bytes=task.memory_bytes or own_memory_bytes,
+                env={"CUDA_VISIBLE_DEVICES": os.environ.get("CUDA_VISIBLE_DEVICES", "") if task.gpus else ""},
+                on_progress=report,
+                fail_allocations=not task.gpus,
             )
         return json.dumps({"ok": result})
     except WorkerDied as error:
@@ -138,22 +165,16 @@ def evaluate(request: str, tell: Tell | None, own_memory_bytes: int) -> str:
         return json.dumps({"fault": type(error).__name__, "text": str(error)})
 
 
-def _start(server: ForkServer) -> None:
-    try:
-        server.start()
-    except ConfigError as error:
-        raise EvaluatorFault(f"{platform.node()}: {error}") from error
-
-
-def unpacked(answer: str) -> dict[str, Any] | Sn37Error:
+def unpacked(text: str) -> Message | Sn37Error:
     """The outcome behind the text that `evaluate` made: only this library's own types."""
-    data = json.loads(answer)
-    if "ok" in data:
-        return dict(data["ok"])
-    if "died" in data:
-        return WorkerDied(data["died"], data["text"])
-    kind = getattr(errors, str(data.get("fault")), EvaluatorFault)
-    return kind(str(data.get("text")))
+    match json.loads(text):
+        case {"ok": dict(result)}:
+            return result
+        case {"died": kind, "text": why}:
+            return WorkerDied(kind, why)
+        case {"fault": name, "text": why}:
+            return rebuilt(name, why)
+    raise EvaluatorFault("a node's answer is not of the expected form")
 
 
 def _check_versions(expected: Mapping[str, str]) -> None:
@@ -165,7 +186,7 @@ def _check_versions(expected: Mapping[str, str]) -> None:
             )
 
 
-def _await_files(expected: Mapping[str, Mapping[str, int]]) -> None:
+def _await_files(expected: Mapping[str, Sizes]) -> None:
     deadline = time.monotonic() + _FILES_WAIT_S
     for name, sizes in expected.items():
         while not Path(name).exists() or _sizes(Path(name)) != sizes:

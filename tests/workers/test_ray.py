@@ -11,6 +11,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from sn37.sample import ReferenceSample, TextSample
 from sn37.workers import ray_node
 from sn37.workers.executors import Limits, LocalExecutor, Outcome, open_executor
 from sn37.workers.isolation import WorkerDied
-from sn37.workers.ray_node import Room
+from sn37.workers.ray_node import Resources, Task
 
 needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="needs the extra 'ray'")
 
@@ -106,7 +107,7 @@ def test_scores_are_those_of_this_machine_though_ray_s_worker_is_killed(
     asked = {**payload, "mark": str(tmp_path / "mark")}
     modules = [*preloaded(COMPETITION.constraints.architectures), functions]
     with open_executor("ray", ("cpu",), modules) as again, LocalExecutor(("cpu",), modules) as local:
-        assert local.threads == executor.room.cpus
+        assert local.threads == executor.resources.cpus
         ((_, through_ray),) = again.run(f"{functions}:evaluates_once_killed", [("a", asked)], LIMITS, kill_once)
         ((_, here),) = local.run(FUNCTION, [("a", payload)], LIMITS)
     assert values(through_ray) == values(here)
@@ -203,29 +204,35 @@ SMALL, LARGE, GPU = {"CPU": 4.0}, {"CPU": 16.0}, {"CPU": 32.0, "GPU": 4.0}
 def test_workers_get_equal_parts_of_the_smallest_node(
     devices: tuple[str, ...], nodes: list[dict[str, float]], cpus: int, gpus: int, places: int
 ) -> None:
-    room = Room.of(devices, nodes)
-    assert (room.cpus, room.gpus, sum(room.on(node) for node in nodes)) == (cpus, gpus, places)
+    found = Resources.of(devices, nodes)
+    assert (found.cpus, found.gpus, sum(found.workers_on(node) for node in nodes)) == (cpus, gpus, places)
 
 
 @pytest.mark.parametrize("devices", [("gpu",), ("cpu", "cuda:0"), ()])
 def test_devices_that_mean_nothing_are_an_error(devices: tuple[str, ...]) -> None:
     with pytest.raises(ConfigError, match="devices"):
-        Room.of(devices, [SMALL])
+        Resources.of(devices, [SMALL])
 
 
-def request(payload: Mapping[str, Any], functions: str, **changes: Any) -> str:
-    asked = {
-        "function": f"{functions}:echo",
-        "payload": dict(payload),
-        "modules": [],
-        "versions": ray_node.versions(),
-        "files": ray_node.files_of(payload),
-        "time_limit_s": 60.0,
-        "memory_bytes": None,
-        "cpus": 1,
-        "gpus": 0,
-    }
-    return json.dumps({**asked, **changes})
+def task(payload: Mapping[str, Any], functions: str, **changes: Any) -> Task:
+    given = Task(
+        function=f"{functions}:echo",
+        payload=dict(payload),
+        modules=[],
+        network="isolated",
+        versions=ray_node.versions(),
+        files=ray_node.files_of(payload),
+        time_limit_s=60.0,
+        memory_bytes=None,
+        cpus=1,
+        gpus=0,
+    )
+    return replace(given, **changes)
+
+
+def test_a_task_travels_as_json(functions: str) -> None:
+    sent = task({"name": "no path"}, functions)
+    assert Task(**json.loads(sent.to_json())) == sent
 
 
 def test_a_node_with_other_files_or_versions_costs_no_miner_anything(
@@ -234,13 +241,13 @@ def test_a_node_with_other_files_or_versions_costs_no_miner_anything(
     monkeypatch.setattr(ray_node, "_FILES_WAIT_S", 0.1)
     (tmp_path / "config.json").write_text("{}")
     payload = {"model": str(tmp_path), "tokenizer": None, "name": "no path"}
-    good = request(payload, functions)
-    assert json.loads(good)["files"] == {str(tmp_path): {"config.json": 2}}
+    good = task(payload, functions)
+    assert good.files == {str(tmp_path): {"config.json": 2}}
     outcome = ray_node.unpacked(ray_node.evaluate(good, None, 1 << 30))
     assert isinstance(outcome, dict) and outcome["model"] == str(tmp_path)
     (tmp_path / "config.json").write_text("{} ")
     outcome = ray_node.unpacked(ray_node.evaluate(good, None, 1 << 30))
     assert type(outcome) is EvaluatorFault and str(tmp_path) in str(outcome)
-    other = request(payload, functions, versions={**ray_node.versions(), "torch": "1.0"})
+    other = task(payload, functions, versions={**ray_node.versions(), "torch": "1.0"})
     outcome = ray_node.unpacked(ray_node.evaluate(other, None, 1 << 30))
     assert type(outcome) is EvaluatorFault and "torch" in str(outcome)
