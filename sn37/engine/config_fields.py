@@ -130,5 +130,5 @@ def check_fields(fields: Mapping[str, Allowed], values: Mapping[str, object], wi
 
 
 def _shown(value: object) -> str:
-    text = value if isinstance(value, str) else repr(value)
+    text = repr(value)  # also of strings: what a stranger wrote is quoted, its control characters escaped
     return text if len(text) <= _MAX_SHOWN_CHARACTERS else f"{text[:_MAX_SHOWN_CHARACTERS]}..."

@@ -46,8 +46,7 @@ class FastEngine:
                 for tokens in (1, self.budget.tokens)
             )
             plan["noise"] = max(
-                abs(a - b) / (len(row.tokens) - row.start)
-                for a, b, row in zip(alone, together, self._shortest, strict=True)
+                abs(a - b) / len(row.targets) for a, b, row in zip(alone, together, self._shortest, strict=True)
             )
         return plan
 

@@ -1,10 +1,10 @@
 """Greedy continuations of many rows at once, equal to one row at a time without a cache.
 
-Rows run side by side over one KV cache: a row leaves as soon as it has ended, and the next takes its place. What a
-row says depends on the row alone, not on its neighbors, their order or the budget. That
-holds to the token in float32; in bfloat16 the shape of a batch moves the last digits of its logits. So the plan is
-canonical: which rows run together follows from the rows, the budget and the replies, never from time or the
-free memory, and machines of one kind reply alike. Where memory runs out, `Budget` says that the plan was left.
+Rows run side by side over one KV cache (continuous batching): a row leaves as soon as it has ended, and the next takes
+its place. A reply depends on its row alone, not on its neighbors, their order or the budget. That holds to the token
+in float32; in bfloat16 the shape of a batch moves the last digits of its logits. So the plan is canonical: which rows
+run together follows from the rows, the budget and the replies, never from time or the free memory, and machines of one
+kind reply alike. Where memory runs out, `Budget` says that the plan was left.
 
 Knows nothing of samples or texts.
 """
@@ -43,7 +43,7 @@ def generate(
     """For each row its new tokens, without the one that ends it; a tie goes to the lower token id.
 
     budget: for how many tokens, prompts and replies together, there is room at once (a single row always has it).
-    It is halved where memory runs out; the rows under way then go on from what they have said.
+    It is halved where memory runs out; the rows under way then go on from the tokens they have.
     Raises ValueError for a row without tokens, or with more than fit in `sequence_length`.
     """
     for row in rows:
@@ -65,6 +65,8 @@ def _silent(rows: int, tokens: int) -> None:
 
 
 def _run_all(model: PreTrainedModel, replies: list[Reply], budget: Budget, progress: Progress) -> None:
+    """All replies to their end, with as many tries as the budget has to be halved."""
+    # A row that grows beyond the limit turns its own cached positions: it is computed anew for each token, alone.
     limit = rope_length_limit(model)
     if limit is not None:
         reset_rope(model)
@@ -89,7 +91,7 @@ def _run_all(model: PreTrainedModel, replies: list[Reply], budget: Budget, progr
 
 
 def _run(decoder: Decoder, replies: Sequence[Reply], budget_tokens: int, progress: Progress) -> None:
-    """All replies to their end."""
+    """All replies to their end, in the order given."""
     prompts = [reply.tokens for reply in replies]
     batch = RowBatch(decoder, budget_tokens, shared_prefixes(prompts, int(budget_tokens * _PREFIX_SHARE)))
     waiting = list(replies)

@@ -1,4 +1,4 @@
-"""The body of a model gives hidden states, its head logits: from one to cross-entropies without holding all the other.
+"""The two parts of a model: its body gives hidden states, its head cross-entropies, without ever holding all logits.
 
 Protocol, section 6: the loss of a token is the log-sum-exp of its logits less the target's logit, both from the same
 float32 logits, the row's maximum subtracted before anything is summed; never below 0. The logits are made here in
@@ -62,7 +62,7 @@ class Head:
         width = self.vocabulary_chunk or self._default_width(len(hidden))
         chunks = _chunks(len(self.weight), width)
         found = torch.empty(len(chunks), 3, len(hidden), device=hidden.device)
-        states = hidden if _sums_in_float32(hidden) else hidden.float()
+        states = hidden if _needs_no_conversion(hidden) else hidden.float()
         with _bfloat16_products_of(self.weight.dtype):
             # A chunk is made whole by the thread that is free for it: nothing depends on how many there are.
             left = iter([*zip(chunks, found, strict=True)])
@@ -86,14 +86,14 @@ class Head:
             # Used again and again: memory that is new each time costs a fifth of all.
             buffer = torch.empty(2 if hidden.is_cuda else 1, size * width, device=hidden.device)
             for words, kept in left:
-                weight = self.weight[words] if _sums_in_float32(self.weight) else self.weight[words].float()
+                weight = self.weight[words] if _needs_no_conversion(self.weight) else self.weight[words].float()
                 count = len(weight)
                 for part, target, (top, rest, own) in zip(states, wanted, torch.split(kept, size, dim=1), strict=True):
                     logits, spare = (buffer[i, : len(part) * count].view(-1, count) for i in (0, -1))
-                    self._logits(part, weight, words, logits)
+                    self._logits(part, weight, words, logits)  # (n, W)
                     torch.amax(logits, -1, out=top)
                     own.copy_(_target_logits(logits, target - words.start))
-                    rest.copy_(_log_sum_above(logits, spare))
+                    rest.copy_(_log_sum_above(logits, spare))  # last: on a CPU it overwrites the logits
 
     def _logits(self, hidden: torch.Tensor, weight: torch.Tensor, words: slice, out: torch.Tensor) -> None:
         """The final logits (N, W) in float32 of a chunk of the vocabulary, as the model would say them."""
@@ -138,8 +138,8 @@ def _log_sum_above(logits: torch.Tensor, spare: torch.Tensor) -> torch.Tensor:
     return spare.amax(-1).neg_().nan_to_num_(nan=0.0)
 
 
-def _sums_in_float32(values: torch.Tensor) -> bool:
-    """Whether a product of such matrices has float32 sums as they are: elsewhere they are made float32, exactly."""
+def _needs_no_conversion(values: torch.Tensor) -> bool:
+    """Whether a product of such matrices has sums in float32; else they are made float32, which loses nothing."""
     return values.is_cuda or values.dtype == torch.float32
 
 

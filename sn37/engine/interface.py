@@ -67,7 +67,7 @@ class Engine(Protocol):
     def losses(self, rows: Sequence[LossRow], progress: Progress | None = None) -> list[float]:
         """For each row the sum of cross-entropies of its targets, in nats (lower is better).
 
-        The mean is this divided by `len(tokens) - start`.
+        The mean is this divided by `len(row.targets)`.
         """
         ...
 

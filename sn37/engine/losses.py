@@ -68,7 +68,7 @@ def losses(
 
 def _plan(model: PreTrainedModel, rows: Sequence[LossRow], max_tokens: int, limit: int) -> list[list[Pack]]:
     """Batches in their order. limit: a row longer than this turns everybody's positions, and so goes alone."""
-    alone = [Pack((i,), row.tokens[: row.start], (row.tokens[row.start :],)) for i, row in enumerate(rows)]
+    alone = [Pack((i,), row.tokens[: row.start], (row.targets,)) for i, row in enumerate(rows)]
     alone = [pack for pack in alone if pack.length > limit]
     places = [i for i, row in enumerate(rows) if len(row.tokens) <= limit]
     # A bias by distance is made of a mask that cannot say whose a token is: then no prefix is shared.

@@ -60,7 +60,7 @@ def packs(rows: Sequence[LossRow], max_tokens: int, *, share: bool = True) -> li
         groups.setdefault(row.tokens[: row.start], []).append(index)
     found: list[Pack] = []
     for prefix, members in groups.items():
-        suffixes = sorted((rows[index].tokens[len(prefix) :], index) for index in members)
+        suffixes = sorted((rows[index].targets, index) for index in members)
         if not share or not _is_worth_sharing(len(prefix), [len(suffix) for suffix, _ in suffixes]):
             found.extend(Pack((index,), prefix, (suffix,)) for suffix, index in suffixes)
             continue

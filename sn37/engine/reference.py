@@ -36,7 +36,7 @@ class ReferenceEngine:
                 logits = self._logits(row.tokens)[row.start - 1 : -1].float()  # (targets, V)
                 # log_softmax subtracts the row's maximum first, and a log-probability is never above 0.
                 log_probs = torch.log_softmax(logits, dim=-1).clamp(max=0.0)
-                targets = torch.tensor(row.tokens[row.start :], device=logits.device)
+                targets = torch.tensor(row.targets, device=logits.device)
                 results.append(0.0 - float(log_probs.gather(1, targets[:, None]).double().sum()))
                 if progress is not None:
                     progress(1, len(row.tokens))

@@ -98,6 +98,7 @@ class RowBatch:
         if not waiting:
             return 0
         running, cache = len(self.replies), self.cache
+        # Every row has columns for the longest there is, in whole steps; the budget says how many rows that makes.
         longest = max(reply.max_length for reply in (*self.replies, waiting[0]))
         columns = -(-longest // _COLUMN_STEP) * _COLUMN_STEP
         rows = max(1, min(self.budget_tokens // columns, self.max_rows))

@@ -66,7 +66,7 @@ def test_no_token_sees_a_later_one(model_of: Callable[[str], Any], kind: str) ->
         ({"auto_map": {"AutoModelForCausalLM": "code.Model"}}, "auto_map"),
         ({"quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": True}}, "quantization_config"),
         ({"use_bidirectional_attention": True}, "use_bidirectional_attention"),
-        ({"hidden_size": "large"}, "hidden_size is large; expected a whole number from 1 to"),
+        ({"hidden_size": "large"}, "hidden_size is 'large'; expected a whole number from 1 to"),
         ({"hidden_size": 64}, "other shapes"),
         ({"intermediate_size": 10**12}, "intermediate_size is 10+; expected"),
         ({"num_key_value_heads": 0}, "num_key_value_heads is 0; expected"),
@@ -81,7 +81,7 @@ def test_no_token_sees_a_later_one(model_of: Callable[[str], Any], kind: str) ->
         ({"vocab_size": 10**11}, "vocab_size is 10+; expected"),
         ({"vocab_size": 10**7}, "other shapes"),
         ({"hidden_act": "os.system"}, "load|config"),
-        ({"rope_scaling": {"rope_type": "no such"}}, "rope_parameters.rope_type is no such; expected one of"),
+        ({"rope_scaling": {"rope_type": "no such"}}, "rope_parameters.rope_type is 'no such'; expected one of"),
         ({"rope_scaling": {"rope_type": "linear"}}, "config|run"),
     ],
 )
