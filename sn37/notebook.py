@@ -7,11 +7,15 @@ What it does not protect against: a notebook that lies about its result.
 
 from __future__ import annotations
 
+import ast
+import io
 import json
+import logging
 import math
 import os
 import re
 import time
+import tokenize
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,7 +27,7 @@ from sn37.errors import ConfigError, EvaluatorFault, Sn37Error, disk_fault, disk
 from sn37.files import shipped, write_text
 from sn37.scratch import ScratchFolder
 
-__all__ = ["RESULT_FILE", "Run", "check_parameters", "run_notebook", "to_html"]
+__all__ = ["RESULT_FILE", "Parameter", "Run", "check_parameters", "parameters_of", "run_notebook", "to_html"]
 
 RESULT_FILE = "result_file"
 """The parameter that says where a notebook writes, last, how it ended."""
@@ -99,7 +103,7 @@ def _execute(
     here = str(Path.cwd())
     try:
         # The kernel inherits both: PWD may still name the folder before a change of it; nobody looks at its bars.
-        with _environment(PWD=here, TQDM_DISABLE="1"):
+        with _environment(PWD=here, TQDM_DISABLE="1"), _quiet("papermill"):
             papermill.execute_notebook(
                 str(notebook),
                 str(executed),
@@ -135,6 +139,18 @@ def _environment(**variables: str) -> Iterator[None]:
                 os.environ[name] = value
 
 
+@contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    """Without a library's warnings: papermill warns of each parameter that its own guess does not find."""
+    logger = logging.getLogger(name)
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
 def _raised(error: Any, executed: Path) -> Sn37Error:
     """The error behind a cell's: only the names of `sn37.errors` tell an owner."""
     known = getattr(errors, error.ename, None) if error.ename in errors.__all__ else None
@@ -143,20 +159,73 @@ def _raised(error: Any, executed: Path) -> Sn37Error:
     return EvaluatorFault(f"{executed.name} stopped in cell {error.exec_count}: {error.ename}: {error.evalue}")
 
 
-def check_parameters(notebook: Path, parameters: Mapping[str, Any]) -> None:
-    """Refuse what papermill only warns of: unknown parameters, a missing parameters cell, values it garbles."""
-    import papermill
-    from papermill.utils import find_first_tagged_cell_index
+@dataclass(frozen=True)
+class Parameter:
+    """A name that the cell tagged `parameters` sets."""
+
+    name: str
+    default: str
+    """The source of its value as it stands in the cell; "" where it has a type only (`n: int`)."""
+    comment: str
+    """What is said behind it, on its last line or its first."""
+
+
+def parameters_of(notebook: Path) -> dict[str, Parameter]:
+    """The parameters of a notebook by name, from the syntax tree of the cell; a name set twice is as set last.
+
+    Raises ConfigError where the file is no notebook, or has no such cell in Python.
+    """
+    from IPython.core.inputtransformer2 import TransformerManager
+    from papermill.iorw import load_notebook_node
 
     if not notebook.is_file():
         raise ConfigError(f"there is no notebook {notebook}; name an existing one")
     try:
-        tagged = find_first_tagged_cell_index(papermill.iorw.load_notebook_node(str(notebook)), "parameters") >= 0
-        known = set(papermill.inspect_notebook(str(notebook)))
+        cells = load_notebook_node(str(notebook)).cells
+        tagged = [cell for cell in cells if "parameters" in cell.metadata.get("tags", ()) and cell.cell_type == "code"]
     except Exception as error:  # whatever papermill and nbformat think of a file that is none
         raise ConfigError(f"{notebook} is no notebook that can be run: {' '.join(str(error).split())[:200]}") from error
     if not tagged:
         raise ConfigError(f"{notebook} has no cell tagged `parameters`; tag the cell that sets its parameters")
+    source = TransformerManager().transform_cell(tagged[0].source)  # type: ignore[no-untyped-call]  # magics become calls
+    try:
+        statements = ast.parse(source).body
+        tokens = list(tokenize.generate_tokens(io.StringIO(source).readline))
+    except (SyntaxError, ValueError, RecursionError, tokenize.TokenError) as error:
+        raise ConfigError(f"the parameters cell of {notebook} is no valid Python: {error}") from error
+    comments = {token.start[0]: token.string.lstrip("# ") for token in tokens if token.type == tokenize.COMMENT}
+    found = {}
+    for statement in statements:
+        comment = comments.get(statement.end_lineno or 0) or comments.get(statement.lineno, "")
+        for name, value in _assigned(statement):
+            default = ast.get_source_segment(source, value) if value else None
+            found[name] = Parameter(name, default or "", comment)
+    return found
+
+
+def _assigned(statement: ast.stmt) -> Iterator[tuple[str, ast.expr | None]]:
+    """The names that a statement sets, and what it sets them to."""
+    if isinstance(statement, ast.Assign):
+        for target in statement.targets:
+            yield from _paired(target, statement.value)
+    elif isinstance(statement, ast.AnnAssign):
+        yield from _paired(statement.target, statement.value)
+
+
+def _paired(target: ast.expr, value: ast.expr | None) -> Iterator[tuple[str, ast.expr | None]]:
+    several = (ast.Tuple, ast.List)
+    if isinstance(target, several) and isinstance(value, several) and len(target.elts) == len(value.elts):
+        for each, part in zip(target.elts, value.elts, strict=True):
+            yield from _paired(each, part)
+        return
+    for node in ast.walk(target):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.id, value
+
+
+def check_parameters(notebook: Path, parameters: Mapping[str, Any]) -> None:
+    """Refuse what papermill only warns of: unknown parameters, a missing parameters cell, values it garbles."""
+    known = set(parameters_of(notebook))
     if RESULT_FILE not in known:
         raise ConfigError(f"{notebook} has no parameter {RESULT_FILE}: the path where it writes, last, how it ended")
     unknown = sorted(set(parameters) - known)
