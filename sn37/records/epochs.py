@@ -28,7 +28,8 @@ from sn37.files import write_text
 from sn37.records import codec
 from sn37.records.decision import Decision, Publication
 from sn37.records.faults import StageFault, Waits
-from sn37.records.history import History, history_of
+from sn37.records.history import History
+from sn37.records.index import indexed_history
 from sn37.records.manifest import Manifest
 from sn37.records.results import Result
 from sn37.sample import Sample, from_record, to_record
@@ -175,4 +176,5 @@ class Records:
         before: only epochs of sync blocks below it count, so that an old epoch sees what was known then; None: all.
         remembered: results kept in mind per submission.
         """
-        return history_of((epoch.decision for epoch in self.sealed(competition_id, before)), remembered)
+        folder = self.root / str(competition_id)
+        return indexed_history(folder, lambda block: Epoch(folder / str(block)).decision, before, remembered)
