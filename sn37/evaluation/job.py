@@ -11,13 +11,13 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 from sn37.competition import Competition, Constraints, Evaluation
 from sn37.errors import ConfigError, EvaluatorFault, ModelFault
-from sn37.methods import METHODS, Row, TokenizerFault
+from sn37.methods import METHODS, Row, TokenizerFault, rows_of
 from sn37.records.codec import Plain, to_data, typed
 from sn37.records.results import MAX_REPLY_CHARACTERS, Measurement, TaskResult
 from sn37.sample import Sample, from_record, to_record
@@ -117,7 +117,8 @@ def measure(job: Job, report: Report | None = None) -> Measurement:
     engine = engine_of(job.engine, model, job.constraints, job.evaluation)
     known = json.loads(job.rows.read_text()) if job.rows else {}
     with _owned(job):
-        tasks = {task.name: _run_task(task, tokenizer, engine, tell, known.get(task.name)) for task in job.tasks}
+        own = job.tokenizer is None
+        tasks = {task.name: _run_task(task, tokenizer, engine, tell, known.get(task.name), own) for task in job.tasks}
     return Measurement(
         tasks=tasks,
         parameters=sum(parameter.numel() for parameter in model.parameters()),
@@ -143,8 +144,9 @@ def tokenize(payload: Mapping[str, object], report: Report | None = None) -> dic
     with _owned(job):
         for task in job.tasks:
             method = METHODS[task.method](**task.method_args)
-            rows = method.rows(_samples(task), tokenizer, job.constraints.sequence_length)
-            found[task.name] = [[row.sample, row.tokens, row.start, row.target_bytes] for row in rows]
+            length = job.constraints.sequence_length
+            rows = rows_of(method, _samples(task), tokenizer, length, own_tokenizer=False)
+            found[task.name] = [astuple(row) for row in rows]
     return found
 
 
@@ -209,7 +211,7 @@ def engine_of(name: str, model: Any, constraints: Constraints, evaluation: Evalu
 
 
 def _run_task(
-    task: Task, tokenizer: Any, engine: Any, tell: Report, known: Sequence[Sequence[Any]] | None
+    task: Task, tokenizer: Any, engine: Any, tell: Report, known: Sequence[Sequence[Any]] | None, own_tokenizer: bool
 ) -> TaskResult:
     """One task's raw score and what it came from. known: its rows, where `tokenize` has made them."""
     samples = _samples(task)
@@ -227,9 +229,9 @@ def _run_task(
 
     tell({"stage": "task", "task": task.name, "samples": len(samples), "seconds": 0.0, **done})
     if known is None:
-        rows = method.rows(samples, tokenizer, engine.sequence_length)
+        rows = rows_of(method, samples, tokenizer, engine.sequence_length, own_tokenizer=own_tokenizer)
     else:
-        rows = tuple(Row(sample, tuple(tokens), start, size) for sample, tokens, start, size in known)
+        rows = tuple(Row(sample, tuple(tokens), *rest) for sample, tokens, *rest in known)
     result = method.score(rows, samples, tokenizer, engine, progress)
     if not all(math.isfinite(value) for value in (result.score, *result.values)):
         raise ModelFault(f"{task.name}: the raw score is not finite")

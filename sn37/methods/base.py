@@ -7,9 +7,9 @@ are tokenized once per tokenizer and reused for every model that has it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 from sn37.engine.interface import Engine, Progress
 from sn37.errors import ConfigError, DataFault, ModelFault
@@ -18,6 +18,7 @@ from sn37.sample import Sample
 
 __all__ = [
     "METHODS",
+    "Flaw",
     "Method",
     "MethodResult",
     "Row",
@@ -26,6 +27,7 @@ __all__ = [
     "apply",
     "method",
     "of_kind",
+    "rows_of",
 ]
 
 S = TypeVar("S", bound=Sample)
@@ -69,19 +71,25 @@ class MethodResult:
     samples: tuple[int, ...] = ()
 
 
+Flaw = Literal["", "does not decode", "too long", "no target", "over max_tokens"]
+"""Why a row is not measured: its target's tokens do not decode to the target's text; they do not fit beside one token
+of the prompt; there are none; or there are more, with the prompt's, than the task's `max_tokens`."""
+
+
 @dataclass(frozen=True)
 class Row:
-    """One token sequence of a sample; plain data, which may travel to another process or be kept.
-
-    sample: index of its sample; tokens: the whole sequence; start: index of the first target, or
-    the number of tokens for a prompt to be continued; target_bytes: UTF-8 bytes of the text
-    that the targets stand for, where the unit asks for it.
-    """
+    """One token sequence of a sample; plain data, which may travel to another process or be kept."""
 
     sample: int
+    """Index of its sample."""
     tokens: tuple[int, ...]
+    """The whole sequence, cut where it does not fit."""
     start: int
+    """Index of the first target, or the number of tokens for a prompt to be continued."""
     target_bytes: int = 0
+    """UTF-8 bytes of the text that the targets stand for."""
+    flaw: Flaw = ""
+    """Why the sample costs 8 bits a byte in place of its loss; "" where the loss is measured."""
 
 
 class Method(Protocol):
@@ -106,15 +114,37 @@ class Method(Protocol):
         ...
 
 
+def rows_of(
+    method: Method, samples: Sequence[Sample], tokenizer: Tokenizer, sequence_length: int, *, own_tokenizer: bool
+) -> tuple[Row, ...]:
+    """A method's rows, as they count.
+
+    own_tokenizer: the model brings it, so it has no say in which samples count, or how much of them: what is too long
+    costs 8 bits a byte. The competition's own one cuts a text at the same place for every model, and leaves out the
+    same samples. Raises DataFault when it leaves out all, TokenizerFault when none of its rows decodes.
+    """
+    rows = method.rows(samples, tokenizer, sequence_length)
+    if own_tokenizer or not rows:
+        return rows
+    kept = [replace(row, flaw="") if row.flaw == "too long" else row for row in rows if row.flaw != "over max_tokens"]
+    if not kept:
+        raise DataFault(f"all {len(samples)} samples are longer than max_tokens; expected shorter ones")
+    if all(row.flaw == "does not decode" for row in kept):
+        raise TokenizerFault("the tokenizer loses text of every sample; expected its tokens to decode to the text")
+    return tuple(kept)
+
+
 def apply(
     method: Method,
     samples: Sequence[Sample],
     tokenizer: Tokenizer,
     engine: Engine,
     progress: Progress | None = None,
+    *,
+    own_tokenizer: bool = False,
 ) -> MethodResult:
-    """Both steps of a method, one after the other."""
-    rows = method.rows(samples, tokenizer, engine.sequence_length)
+    """Both steps of a method, one after the other. own_tokenizer: as `rows_of` has it."""
+    rows = rows_of(method, samples, tokenizer, engine.sequence_length, own_tokenizer=own_tokenizer)
     return method.score(rows, samples, tokenizer, engine, progress)
 
 

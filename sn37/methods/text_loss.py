@@ -12,14 +12,16 @@ from dataclasses import dataclass
 from sn37.engine.interface import Engine, GenerateRow, Progress
 from sn37.errors import DataFault, ModelFault
 from sn37.methods.base import MethodResult, Row, Tokenizer, TokenizerFault, method, of_kind
-from sn37.methods.losses import Fidelity, Unit, check_unit, loss_result, losses_of
-from sn37.methods.tokens import encode, opening, room_for_prompt
+from sn37.methods.losses import Unit, check_unit, loss_result, losses_of
+from sn37.methods.tokens import encode, fitted, opening, room_for_prompt
 from sn37.sample import Sample, TextSample
 
 __all__ = ["TextLoss"]
 
 SANITY_PROMPT_TOKENS = 100
 SANITY_NEW_TOKENS = 20
+SANITY_DIFFERENT_CHARACTERS = 25
+"""Two texts that differ within these do so within 100 tokens, of a byte each if need be."""
 
 
 @method("text_loss")
@@ -36,27 +38,24 @@ class TextLoss:
         check_unit(self.unit)
 
     def rows(self, samples: Sequence[Sample], tokenizer: Tokenizer, sequence_length: int) -> tuple[Row, ...]:
-        """One row a text: its first `sequence_length` tokens, after the tokenizer's own opening.
+        """One row a text, after the tokenizer's own opening. An empty text has none.
 
         In bits_per_byte every byte has to be paid for, so the first token is a target as well and something
-        must stand before it: the opening, or else the end-of-text token. A text without a target is left out.
+        must stand before it: the opening, or else the end-of-text token.
         """
         first = opening(tokenizer)
         if self.unit == "bits_per_byte" and not first:
             if tokenizer.eos_token_id is None:
                 raise TokenizerFault("the tokenizer has neither opening nor end-of-text token; bits_per_byte needs one")
             first = (tokenizer.eos_token_id,)
-        fidelity = Fidelity(tokenizer)
         found = []
         for i, sample in enumerate(of_kind(samples, TextSample, "text_loss")):
-            tokens = encode(tokenizer, sample.text)
-            kept = tokens[: sequence_length - len(first)]
-            size = fidelity.target_bytes(sample.text, kept, whole=len(kept) == len(tokens))
-            if len(first + kept) > 1 and size:
-                found.append(Row(i, first + kept, 1, size if self.unit == "bits_per_byte" else 0))
-        fidelity.check()
+            if sample.text:
+                tokens = encode(tokenizer, sample.text)
+                kept, flaw, size = fitted(tokenizer, sample.text, tokens, sequence_length - len(first))
+                found.append(Row(i, first + kept, 1, size, "no target" if len(first + kept) < 2 and not flaw else flaw))
         if not found:
-            raise DataFault("text_loss got only texts of less than two tokens; expected longer ones")
+            raise DataFault(f"text_loss has no text left of {len(samples)}; expected texts, not empty ones")
         return tuple(found)
 
     def score(
@@ -69,16 +68,24 @@ class TextLoss:
     ) -> MethodResult:
         """Raises ModelFault when the sanity check fails or a loss is not finite."""
         if self.sanity_check:
-            check_sanity(rows, engine)
-        return loss_result(rows, losses_of(rows, engine, progress), self.unit, len(samples))
+            check_sanity(rows, of_kind(samples, TextSample, "text_loss"), engine)
+        return loss_result(rows, losses_of(rows, engine, progress), self.unit, samples)
 
 
-def check_sanity(rows: Sequence[Row], engine: Engine) -> None:
-    """The sanity check on the first two texts that begin differently. Raises ModelFault."""
+def check_sanity(rows: Sequence[Row], samples: Sequence[TextSample], engine: Engine) -> None:
+    """The sanity check on the first two texts that begin differently: as texts, whatever a tokenizer makes of them.
+
+    Raises ModelFault when the model fails it, DataFault without two such texts.
+    """
     room = room_for_prompt(engine.sequence_length, SANITY_NEW_TOKENS)
-    prompts = list(dict.fromkeys(row.tokens[:SANITY_PROMPT_TOKENS][-room:] for row in rows))[:2]
+    chosen: dict[str, Row] = {}
+    for row in rows:
+        chosen.setdefault(samples[row.sample].text[:SANITY_DIFFERENT_CHARACTERS], row)
+    prompts = [row.tokens[:SANITY_PROMPT_TOKENS][-room:] for row in list(chosen.values())[:2]]
     if len(prompts) < 2:
         raise DataFault("text_loss got no two texts that begin differently; its sanity check needs two")
+    if not all(prompts):
+        raise TokenizerFault("the tokenizer leaves nothing of a text; expected at least one token")
     # no end-of-text token: a continuation has 20 tokens, whatever they are
     left, right = engine.generate([GenerateRow(prompt, SANITY_NEW_TOKENS) for prompt in prompts])
     alike = sum(a == b for a, b in zip(left, right, strict=True))

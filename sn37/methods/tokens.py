@@ -11,16 +11,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from sn37.errors import ConfigError, Sn37Error
-from sn37.methods.base import Tokenizer, TokenizerFault
+from sn37.methods.base import Flaw, Tokenizer, TokenizerFault
 from sn37.methods.chat_template import PLAIN, Frame, frames_of
 
-__all__ = ["chat_prompt", "comes_back", "decode", "encode", "end_of_text", "kept_reply", "opening", "room_for_prompt"]
+__all__ = ["chat_prompt", "decode", "encode", "end_of_text", "fitted", "opening", "room_for_prompt"]
 
 MAX_CHARACTERS_PER_TOKEN = 1_024
 """The most a token may decode to, on average over a row."""
-
-MAX_REPLY_CHARACTERS = 2_000
-"""What a record keeps of a reply."""
 
 
 @contextmanager
@@ -52,14 +49,15 @@ def decode(tokenizer: Tokenizer, tokens: Sequence[int], *, special: bool) -> str
         return text
 
 
-def comes_back(tokenizer: Tokenizer, text: str, tokens: Sequence[int]) -> bool:
-    """Whether the tokens decode to that very text."""
-    return decode(tokenizer, tokens, special=True) == text
-
-
-def kept_reply(reply: str) -> str:
-    """What a record keeps of a reply: its beginning."""
-    return reply[:MAX_REPLY_CHARACTERS]
+def fitted(tokenizer: Tokenizer, text: str, tokens: tuple[int, ...], room: int) -> tuple[tuple[int, ...], Flaw, int]:
+    """The text's first tokens, as many as there is room for; what is wrong with them; the bytes they stand for."""
+    if not tokens or decode(tokenizer, tokens, special=True) != text:
+        return tokens[:room], "does not decode", len(text.encode())
+    if len(tokens) <= room:
+        return tokens, "", len(text.encode())
+    # The cut may go through a letter, whose bytes then decode to U+FFFD.
+    said = decode(tokenizer, tokens[:room], special=True).rstrip("\ufffd")
+    return tokens[:room], "too long", len(said.encode())
 
 
 def opening(tokenizer: Tokenizer) -> tuple[int, ...]:

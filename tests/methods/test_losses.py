@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 import pytest
 
 from sn37.errors import ConfigError, DataFault, ModelFault
-from sn37.methods import METHODS, TokenizerFault, apply
+from sn37.methods import METHODS, TokenizerFault, apply, rows_of
 from sn37.methods.tokens import chat_prompt
 from sn37.sample import ChoiceSample, ReferenceSample, TextSample
 
@@ -142,7 +143,7 @@ def test_samples_over_max_tokens_are_left_out_and_the_others_named(tokenizer: An
     assert result.samples == (0, 2)
     assert len(result.values) == len(result.details) == 2
     assert apply(METHODS["reference_loss"](max_tokens=lengths[1]), samples, tokenizer, engine).samples == ()
-    with pytest.raises(DataFault, match=r"no sample left of 3.*within 2 tokens"):
+    with pytest.raises(DataFault, match="all 3 samples are longer than max_tokens"):
         apply(METHODS["reference_loss"](max_tokens=2), samples, tokenizer, engine)
 
 
@@ -186,7 +187,7 @@ def test_a_loss_that_is_not_finite_is_the_model_s_fault(method: str, bad: float,
         ("text_loss", [], {}, DataFault, "got no sample"),
         ("text_loss", [TextSample("a lot")], {"unit": "nats"}, ConfigError, "nats_per_token, bits_per_byte"),
         ("choice_likelihood", [ChoiceSample("q", ("A",), "A")], {"unit": "nats_per_token"}, ConfigError, "nats, bits"),
-        ("text_loss", [TextSample("")], {}, DataFault, "less than two tokens"),
+        ("text_loss", [TextSample("")], {}, DataFault, "no text left of 1"),
         ("text_loss", [TextSample("a lot"), TextSample("half \ud83d")], {}, DataFault, "sample 1 has half a character"),
         ("choice_likelihood", [ChoiceSample("q", ("A", "\ud83d"), "A")], {}, DataFault, "sample 0 has half a"),
         ("reference_loss", [ReferenceSample("x", "")], {}, DataFault, "not empty"),
@@ -249,27 +250,139 @@ def forgetful(tools: Any, kind: str) -> Any:
     lossy = {
         "lower case": normalizers.Lowercase(),
         "no spaces": normalizers.Replace(" ", ""),
-        "no rare words": normalizers.Replace(Regex(r"tailor|lamp|inn|Köln|flour"), "thing"),
+        "no rare words": normalizers.Replace(Regex(RARE), "thing"),
         "nothing": normalizers.Replace(Regex(r"[\s\S]+"), ""),
     }
     return tools.build(normalizer=lossy[kind])
 
 
+RARE = r"tailor|lamp|inn|Köln|flour"
+GUESSED = {"bits_per_byte": 8.0, "nats_per_token": 8 * math.log(2)}
+
+
 @pytest.mark.parametrize("unit", ["nats_per_token", "bits_per_byte"])
 @pytest.mark.parametrize("kind", ["all one", "lower case", "no spaces", "no rare words", "nothing"])
 @pytest.mark.parametrize("method", LOSS_METHODS)
-def test_a_tokenizer_that_loses_text_is_at_fault(method: str, kind: str, unit: str, tools: Any) -> None:
-    with pytest.raises(TokenizerFault, match="loses"):
-        METHODS[method](unit=unit).rows(samples_of(method, tools.prose), forgetful(tools, kind), 512)
+def test_texts_that_do_not_come_back_cost_what_guessing_their_bytes_costs(
+    method: str, kind: str, unit: str, tools: Any
+) -> None:
+    tokenizer = forgetful(tools, kind)
+    args = {"unit": unit} | ({"sanity_check": False} if method == "text_loss" else {})
+    engine = tools.engine(tools.uniform(len(tokenizer)))
+    found = apply(METHODS[method](**args), samples_of(method, tools.prose), tokenizer, engine, own_tokenizer=True)
+    lost = [kind != "no rare words" or bool(re.search(RARE, text)) for text in tools.prose]
+    assert [detail.get("flaw") == "does not decode" for detail in found.details] == lost
+    assert {value for value, is_lost in zip(found.values, lost, strict=True) if is_lost} == {GUESSED[unit]}
+    assert found.samples == ()
 
 
-def test_choices_that_a_tokenizer_cannot_say_are_its_fault(tools: Any) -> None:
-    with pytest.raises(TokenizerFault, match="loses"):
-        METHODS["choice_likelihood"]().rows([ChoiceSample("q", ("A", "B"), "A")], forgetful(tools, "lower case"), 64)
+@pytest.mark.parametrize("method", LOSS_METHODS)
+def test_a_tokenizer_of_the_competition_that_loses_every_text_is_at_fault(method: str, tools: Any) -> None:
+    tokenizer = forgetful(tools, "lower case")
+    with pytest.raises(TokenizerFault, match="loses text of every sample"):
+        rows_of(METHODS[method](), samples_of(method, tools.prose), tokenizer, 512, own_tokenizer=False)
 
 
-def test_a_tokenizer_may_compose_letters_and_open_with_a_blank(tools: Any) -> None:
+def inflating(tools: Any, pattern: str) -> Any:
+    """A tokenizer that opens texts of a pattern with 200 tokens that decode to nothing, whatever else it may do."""
+    from tokenizers import Regex, decoders, normalizers
+
+    tokenizer = tools.build(merges=0, normalizer=normalizers.Replace(Regex(pattern), "\u0001" * 200))
+    forget = decoders.Replace("\u0001", "")
+    tokenizer.backend_tokenizer.decoder = decoders.Sequence([decoders.ByteLevel(), forget])
+    return tokenizer
+
+
+@pytest.mark.parametrize("unit", ["nats_per_token", "bits_per_byte"])
+@pytest.mark.parametrize("method", LOSS_METHODS)
+def test_a_tokenizer_has_no_say_in_which_samples_count(method: str, unit: str, tools: Any) -> None:
+    """Texts that it inflates beyond the sequence cost 8 bits a byte; the others cost what they cost."""
+    tokenizer = inflating(tools, "^(?=[AW])")
+    args = {"unit": unit} | ({"sanity_check": False} if method == "text_loss" else {})
+    engine = tools.engine(tools.uniform(len(tokenizer)), sequence_length=200)
+    samples = samples_of(method, tools.prose)
+    evil = apply(METHODS[method](**args), samples, tokenizer, engine, own_tokenizer=True)
+    honest = apply(METHODS[method](**args), samples, tools.build(merges=0), engine, own_tokenizer=True)
+    hidden = [i for i, text in enumerate(tools.prose) if text[0] in "AW"]
+    assert hidden == [1, 2]
+    assert evil.samples == honest.samples == ()
+    assert [detail.get("flaw") for detail in evil.details] == [None, "too long", "too long", None, None]
+    for i in range(len(samples)):
+        assert evil.values[i] == (GUESSED[unit] if i in hidden else pytest.approx(honest.values[i]))
+
+
+def test_what_does_not_fit_costs_8_bits_a_byte_unless_the_competition_s_own_tokenizer_cuts_it(tools: Any) -> None:
+    tokenizer = tools.build(merges=0)
+    engine = tools.engine(tools.uniform(len(tokenizer)), sequence_length=50)
+    for target, flaw in (("a" * 49, None), ("a" * 50, "too long")):
+        loss = METHODS["reference_loss"](unit="bits_per_byte")
+        own = apply(loss, [ReferenceSample("Say it.", target)], tokenizer, engine, own_tokenizer=True)
+        assert own.details[0].get("flaw") == flaw
+        assert own.score == (8.0 if flaw else pytest.approx(math.log2(len(tokenizer))))
+        cut = apply(loss, [ReferenceSample("Say it.", target)], tokenizer, engine)
+        assert (cut.details[0]["tokens"], cut.score) == (49, pytest.approx(math.log2(len(tokenizer))))
+
+
+def test_a_text_of_one_token_has_no_target_and_costs_8_bits_a_byte(tools: Any) -> None:
+    tokenizer = tools.build()
+    engine = tools.engine(tools.uniform(len(tokenizer)))
+    loss = METHODS["text_loss"](sanity_check=False)
+    found = apply(loss, [TextSample("a"), TextSample("two words")], tokenizer, engine, own_tokenizer=True)
+    assert (found.values[0], found.details[0]["flaw"]) == (GUESSED["nats_per_token"], "no target")
+    assert found.values[1] == pytest.approx(math.log(len(tokenizer)))
+
+
+def test_samples_over_max_tokens_are_not_left_out_by_a_model_s_own_tokenizer(tokenizer: Any, engine: Any) -> None:
+    samples = samples_of("reference_loss", ("short", "a much longer one than that is"))
+    found = apply(METHODS["reference_loss"](max_tokens=20), samples, tokenizer, engine, own_tokenizer=True)
+    assert found.samples == ()
+    assert found.details[1]["flaw"] == "over max_tokens"
+
+
+def test_a_token_that_says_everything_says_nothing(tools: Any) -> None:
+    """Pieces of ten characters, all of them one token that decodes to every character ten times."""
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    core = Tokenizer(models.WordLevel({"</s>": 0, "X": 1}, unk_token="X"))
+    core.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]{1,10}"), "isolated")
+    core.decoder = decoders.Sequence([decoders.Replace("X", "".join(map(chr, range(32, 127))) * 10), decoders.Fuse()])
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, eos_token="</s>")
+    engine = tools.engine(lambda seen: [0.0, 50.0])
+    for method in LOSS_METHODS:
+        args = {"sanity_check": False} if method == "text_loss" else {}
+        loss = METHODS[method](unit="bits_per_byte", **args)
+        found = apply(loss, samples_of(method, tools.prose), tokenizer, engine, own_tokenizer=True)
+        assert found.score == 8.0
+
+
+def test_a_question_with_a_choice_that_a_tokenizer_cannot_say_has_no_answer(tools: Any) -> None:
+    tokenizer = forgetful(tools, "lower case")
+    (likely,) = tokenizer.encode("b", add_special_tokens=False)
+    engine = tools.engine(lambda seen: [1.0 if word == likely else 0.0 for word in range(len(tokenizer))])
+    samples = [ChoiceSample("q", ("a", "b"), "b"), ChoiceSample("q", ("A", "b"), "b")]
+    found = apply(METHODS["choice_likelihood"](), samples, tokenizer, engine)
+    assert found.values == (0.0, 1.0)
+    assert [detail["answer"] for detail in found.details] == ["b", None]
+
+
+def test_a_model_certain_of_its_tokens_gets_0(tokenizer: Any, tools: Any) -> None:
+    """Every method gives a score of 0 or more, which no later step stumbles over."""
+
+    class Certain(tools.engine):  # type: ignore[misc, name-defined]
+        def losses(self, rows: Any, progress: Any = None) -> list[float]:
+            return [0.0] * len(rows)
+
+    for method in LOSS_METHODS:
+        args = {"sanity_check": False} if method == "text_loss" else {}
+        for unit in GUESSED:
+            loss = METHODS[method](unit=unit, **args)
+            engine = Certain(tools.uniform(len(tokenizer)))
+            assert apply(loss, samples_of(method, tools.prose), tokenizer, engine).score == 0.0
+
+
+def test_a_tokenizer_may_open_with_a_blank_and_what_it_composes_costs_8_bits_a_byte(tools: Any) -> None:
     texts = (*tools.prose, "cafe\u0301 \u4eca\u65e5", "] ) >", " two\n\n  lines\t\u2014 ", "ends \n")
     for method in LOSS_METHODS:
         rows = METHODS[method]().rows(samples_of(method, texts), tools.pieces(), 512)  # type: ignore[attr-defined]
-        assert len(rows) == len(texts)
+        assert [row.flaw for row in rows] == ["does not decode" if "\u0301" in text else "" for text in texts]
