@@ -15,11 +15,12 @@ FIND_PYTHON = for p in $(PYTHONS); do \
 	"Install one (on Debian and Ubuntu: python3 and python3-venv), or name yours: make PYTHON=/path/to/python3" >&2; \
 	exit 2; fi
 
-.PHONY: help test demo lab bench size lock clean
+.PHONY: help test demo demo-all lab bench size lock clean
 
 help:
 	@echo "make test    check style and types, then run the tests"
 	@echo "make demo    play a small subnet: two validators, seven miners, three epochs"
+	@echo "make demo-all  play all public competitions, scaled down, and two funded besides (ten minutes)"
 	@echo "make lab     open the notebooks in JupyterLab"
 	@echo "make bench   measure the engine beside the plain loop and lm-evaluation-harness; BENCH_ARGS='--quick'"
 	@echo "make size    count the lines of every room; BEFORE=COMMIT shows that one's beside them"
@@ -36,6 +37,9 @@ test: $(READY)
 
 demo: $(READY)
 	@$(BIN)/sn37 demo
+
+demo-all: $(READY)
+	@PYTHONPATH=tests/support $(BIN)/python -m all_competitions
 
 lab: $(READY)
 	$(BIN)/jupyter lab notebooks

@@ -240,7 +240,7 @@ def test_a_demo_never_clears_a_folder_it_did_not_make(tmp_path):
 
 def test_a_demo_ends_the_servers_of_a_killed_one(tmp_path):
     """Its folder names the processes: once it is cleared, nobody could find them again."""
-    from sn37.commands.demo import MARK, _fresh
+    from sn37.commands.demo import MARK, empty_folder
     from sn37.devnet.chain import Chain
     from sn37.devnet.hub_process import HubProcess
 
@@ -249,7 +249,7 @@ def test_a_demo_ends_the_servers_of_a_killed_one(tmp_path):
     (tmp_path / "demo" / MARK).touch()
     hub = HubProcess(world / "hub", world / "chain.sqlite")
     port = int(hub.start().rpartition(":")[2])
-    _fresh(tmp_path / "demo")
+    empty_folder(tmp_path / "demo")
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", port)).close()
     hub.stop()

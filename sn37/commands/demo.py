@@ -7,9 +7,8 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,87 +20,71 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from sn37.competition import Competition
-    from sn37.devnet.population import Validator
     from sn37.devnet.world import World
     from sn37.records.decision import Decision, Score
     from sn37.records.epochs import Epoch, Records
 
-__all__ = ["Competitions", "demo", "introduce", "records_of", "run_validators", "show_leaderboard", "timed"]
+__all__ = [
+    "MARK",
+    "demo",
+    "empty_folder",
+    "records_of",
+    "run_pipelines",
+    "show_leaderboard",
+    "show_miners",
+    "timed",
+]
 
 MARK = ".sn37-demo"
 
 
-class Competitions(StrEnum):
-    """The kinds of world there are."""
-
-    ONE = "one"
-    ALL = "all"
-
-
 def demo(
     root: Annotated[Path, typer.Option(help="Where the world and the records are kept.")] = Path("out/demo"),
-    epochs: Annotated[
-        int | None, typer.Option(min=1, max=20, help="Epochs of each validator: 3, or 1 with all.")
-    ] = None,
-    competitions: Annotated[
-        Competitions, typer.Option(help="The devnet's own competition, or all public ones and two funded besides.")
-    ] = Competitions.ONE,
+    epochs: Annotated[int, typer.Option(min=1, max=20, help="Epochs of each validator.")] = 3,
 ) -> None:
     """Two validators judge seven miners on an embedded chain and hub; takes about two minutes.
 
     Three miners trained honestly for different times; the others copy, hide a pickle, publish other
     files than they committed to, or come too late. Everything goes through the real clients.
-
-    With all competitions: one validator that funds the public ones by 0.5, one of its own by 0.3 and one published on
-    the hub by 0.2 judges two honest miners in each; their sizes are scaled down, their tasks are not.
     """
     from rich.console import Console
 
     console = Console(highlight=False)
     started = time.monotonic()
-    root = _fresh(root)
-    if competitions is Competitions.ALL:
-        from sn37.commands.demo_everything import play as play_everything
-
-        play_everything(console, root, epochs or 1)
-    else:
-        _play(console, root, epochs or 3)
+    _play(console, empty_folder(root), epochs)
     console.print(f"\n[bold]done[/] in {time.monotonic() - started:.0f} s")
 
 
 def _play(console: Console, root: Path, epochs: int) -> None:
-    from sn37.devnet.world import World
+    from sn37.devnet.building import build
+    from sn37.devnet.running import running
 
-    with World.create(root / "world", tell=lambda text: console.print(f"  {text}")) as world:
-        introduce(console, world)
+    with running(build(root / "world", progress=lambda text: console.print(f"  {text}"))) as world:
+        show_miners(console, world)
         for number in range(1, epochs + 1):
             sync_block = world.next_epoch()
+            pipelines = [world.write_pipeline(validator, root / validator.name) for validator in world.validators]
             with timed(console, f"epoch {number}, sync block {sync_block}: both validators at work"):
-                run_validators(world, world.validators, root)
+                run_pipelines(pipelines)
             _show_epoch(console, world, root, sync_block)
         world.advance_to_consensus()
         _show_outcome(console, world, root)
 
 
-def _fresh(root: Path) -> Path:
+def empty_folder(root: Path) -> Path:
+    """The folder of a demo, cleared of an earlier one, whose hub is stopped first. Raises ConfigError on another's."""
+    from sn37.devnet.running import hub_of
+
     root = root.absolute()
     if root.exists() and any(root.iterdir()):
         if not (root / MARK).exists():
             raise ConfigError(f"{root} is not empty and no earlier demo; choose another folder with --root")
-        _stop_servers(root / "world")
+        # While the folder still says which process it is: once it is cleared, nobody could find it.
+        hub_of(root / "world").stop()
         shutil.rmtree(root)
     root.mkdir(parents=True, exist_ok=True)
     (root / MARK).touch()
     return root
-
-
-def _stop_servers(world: Path) -> None:
-    """End what a killed demo left running, while its folder still says which processes these are."""
-    from sn37.devnet.hub_process import HubProcess
-    from sn37.devnet.wandb_process import WandbProcess
-
-    HubProcess(world / "hub", world / "chain.sqlite").stop()
-    WandbProcess(world / "wandb", world / "wallets", world / "chain.sqlite").stop()
 
 
 @contextmanager
@@ -113,7 +96,7 @@ def timed(console: Console, text: str) -> Iterator[None]:
     console.print(f"\n[bold]{text.partition(':')[0]}[/] ({time.monotonic() - started:.0f} s)")
 
 
-def introduce(console: Console, world: World) -> None:
+def show_miners(console: Console, world: World) -> None:
     """Who mines, and what each did."""
     from rich.table import Table
 
@@ -123,21 +106,23 @@ def introduce(console: Console, world: World) -> None:
     console.print(table)
 
 
-def run_validators(world: World, validators: Sequence[Validator], root: Path) -> None:
-    """The validators, all at once, each as its owner would start it: `sn37 run <pipeline file>`."""
+def run_pipelines(pipelines: Sequence[Path], environment: Mapping[str, str] | None = None) -> None:
+    """Validators, all at once, each as its owner would start it: `sn37 run <pipeline file>`."""
     running = []
-    environment = {**os.environ, **world.environment}
     cores = sorted(os.sched_getaffinity(0))
-    for number, validator in enumerate(validators):
-        home = root / validator.name
-        pipeline = world.write_pipeline(validator, home)
-        log = (home / "log.txt").open("ab")
-        command = [sys.executable, "-m", "sn37", "run", str(pipeline)]
-        process = subprocess.Popen(command, cwd=home, env=environment, stdout=log, stderr=subprocess.STDOUT)
+    for number, pipeline in enumerate(pipelines):
+        home = pipeline.parent
+        with (home / "log.txt").open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "sn37", "run", str(pipeline)],
+                cwd=home,
+                env={**os.environ, **(environment or {})},
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
         # Cores of its own: workers that spin on each other's cores take several times as long.
-        os.sched_setaffinity(process.pid, cores[number :: len(validators)] or cores)
+        os.sched_setaffinity(process.pid, cores[number :: len(pipelines)] or cores)
         running.append((home, process))
-        log.close()
     try:
         failed = [home for home, process in running if process.wait() != 0]
     finally:
@@ -225,7 +210,8 @@ def _show_outcome(console: Console, world: World, root: Path) -> None:
     console.print(table)
     for validator in world.validators:
         neuron = next(n for n in metagraph.neurons if n.hotkey == validator.hotkey)
-        console.print(f"  {validator.name}: validator trust {neuron.validator_trust:.3f}")
+        trust = "-" if neuron.validator_trust is None else f"{neuron.validator_trust:.3f}"
+        console.print(f"  {validator.name}: validator trust {trust}")
     for name, epoch in _epochs(world, root, world.sync_block):
         console.print(f"  {name}: executed notebook {epoch.folder / 'epoch.ipynb'}", soft_wrap=True)
         console.print(f"  {name}: report            {epoch.folder / 'report.html'}", soft_wrap=True)

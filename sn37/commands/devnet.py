@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
-from sn37.commands.demo import Competitions
 from sn37.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -36,34 +35,27 @@ def up(
     block_time: float | None = typer.Option(
         None, min=0, metavar="SECONDS", help="Let a block pass in so many seconds; 0: only by `advance`."
     ),
-    competitions: Annotated[
-        Competitions | None,
-        typer.Option(help="Of a world that is built: the devnet's own competition, or all, as in `sn37 demo`."),
-    ] = None,
 ) -> None:
     """Start the world, building it where there is none (half a minute); run it again after any stop."""
+    from sn37.devnet.running import open_world
     from sn37.devnet.world import World
 
     console = _console()
     if World.exists(root):
-        with _look(root) as there:
-            if competitions not in (None, there.KIND):
-                raise ConfigError(f"the world in {root} was built for {there.KIND}, not {competitions}; choose another")
-        world = World.open(root, port=port)
+        world = open_world(root, port=port)
         console.print(f"the world in {root} is up again")
     else:
-        world = _build(console, root, port, competitions or Competitions.ONE)
+        world = _build(console, root, port)
     try:
         if block_time is not None:
             world.chain.set_block_time(block_time or None)
         pipelines = [world.write_pipeline(validator, root / validator.name) for validator in world.validators]
         console.print(
-            f"  hub      {world.endpoint}\n  network  {world.network}\n  netuid   {world.netuid}", soft_wrap=True
+            f"  hub      {world.hub_endpoint}\n  network  {world.network}\n  netuid   {world.netuid}", soft_wrap=True
         )
         console.print("a validator's epoch, from any terminal (let blocks pass before the next one):")
-        needed = "".join(f"{name}={value} " for name, value in world.environment.items())
         for pipeline in pipelines:
-            console.print(f"  {needed}sn37 run {pipeline}", soft_wrap=True)
+            console.print(f"  sn37 run {pipeline}", soft_wrap=True)
     finally:
         world.close()
 
@@ -71,15 +63,17 @@ def up(
 @app.command()
 def status(root: Path = _ROOT) -> None:
     """Show the blocks, the hub, who committed what, and who gets the incentive."""
+    from sn37.devnet.running import hub_of
+
     console = _console()
-    with _look(root) as world:
+    with _described(root) as world:
         head = world.chain.head()
         following = world.clock.next_sync_block(head)
         pace = world.chain.block_time_s
         flow = f"one in {pace:g} s" if pace else "pass by `sn37 devnet advance`"
         console.print(f"  block    {head:,} (blocks {flow})")
         console.print(f"  sync     {world.sync_block:,}, the next at {following:,}, in {following - head} blocks")
-        console.print(f"  hub      {world.hub_process.endpoint or 'is not running: start it with `sn37 devnet up`'}")
+        console.print(f"  hub      {hub_of(world.root).endpoint or 'is not running: start it with `sn37 devnet up`'}")
         console.print(f"  network  {world.network}", soft_wrap=True)
         console.print(_miners(world))
         console.print(_validators(world))
@@ -92,7 +86,7 @@ def advance(
     root: Path = _ROOT,
 ) -> None:
     """Let blocks pass at once; consensus steps that are due in them are taken."""
-    with _look(root) as world:
+    with _described(root) as world:
         head = world.next_epoch() if epoch else world.chain.advance(blocks)
         _console().print(f"block {head:,}; sync block {world.sync_block:,}")
 
@@ -100,8 +94,10 @@ def advance(
 @app.command()
 def down(root: Path = _ROOT) -> None:
     """Stop the hub and the blocks; all that happened stays, for the next `up`."""
-    with _look(root) as world:
-        stopped = world.stop_hub()
+    from sn37.devnet.running import stop_hub
+
+    with _described(root) as world:
+        stopped = stop_hub(world)
         world.chain.set_block_time(None)
         _console().print("the hub is stopped" if stopped else "the hub was not running")
 
@@ -112,27 +108,25 @@ def _console() -> Console:
     return Console(highlight=False)
 
 
-def _build(console: Console, root: Path, port: int, competitions: Competitions) -> World:
-    from sn37.devnet.world import world_of
+def _build(console: Console, root: Path, port: int) -> World:
+    from sn37.devnet.building import build
 
     with console.status("building a world") as showing:
 
-        def tell(text: str) -> None:
+        def progress(text: str) -> None:
             console.print(f"  {text}")
             showing.update(text)
 
-        return world_of(competitions).create(root, port=port, tell=tell)
+        return build(root, port=port, progress=progress)
 
 
 @contextmanager
-def _look(root: Path) -> Iterator[World]:
+def _described(root: Path) -> Iterator[World]:
+    """The world in that folder, left as it is: nothing is started."""
     from sn37.devnet.world import World
 
-    world = World.look(root)
-    try:
+    with closing(World.read(root)) as world:
         yield world
-    finally:
-        world.close()
 
 
 def _miners(world: World) -> Table:
@@ -165,5 +159,6 @@ def _validators(world: World) -> Table:
         if neuron is None:
             raise ConfigError(f"{validator.name} is not registered any more; make the world anew")
         last = f"{neuron.last_update:,}" if neuron.last_update else "never"
-        table.add_row(str(validator.uid), validator.name, f"{neuron.stake:,.0f}", last, f"{neuron.validator_trust:.3f}")
+        trust = "-" if neuron.validator_trust is None else f"{neuron.validator_trust:.3f}"
+        table.add_row(str(validator.uid), validator.name, f"{neuron.stake:,.0f}", last, trust)
     return table

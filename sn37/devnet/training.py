@@ -6,7 +6,7 @@ samples with the competition's own sources, from the data's `train` split; nothi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -15,20 +15,17 @@ from random import Random
 from typing import TYPE_CHECKING, Any, cast
 
 from sn37.competition import Competition, EvalTask
+from sn37.devnet.datasets import Dataset, InMemory, Rows
 from sn37.devnet.questions import facts, questions
 from sn37.devnet.texts import standard_texts
-from sn37.errors import DataFault
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-    from sn37.engine.interface import LossRow
+    from sn37.methods import Tokenizer
     from sn37.sample import Sample
 
-__all__ = ["Tables", "data", "one_thread", "save_tokenizer", "tokenizer", "train_models"]
-
-Tables = Mapping[str, Mapping[str, Sequence[Mapping[str, Any]]]]
-"""The devnet's data: repo -> split -> rows."""
+__all__ = ["VOCABULARY", "data", "one_thread", "tokenizer", "train_models"]
 
 VOCABULARY = 1024
 _SPECIAL = ("<|pad|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>")
@@ -42,13 +39,13 @@ _PER_STEP = {"DOCUMENTATION": 4, "WORD_SORTING": 6, "QUESTIONS": 32}
 _TRAIN_ROWS = 400
 
 
-def data() -> Tables:
-    """The rows of the devnet's datasets, the same in any process of the same Python."""
+def data() -> dict[str, Dataset]:
+    """The devnet's datasets by repo, the same in any process of the same Python."""
     texts = standard_texts(_TEXT_CHARACTERS)
     train = questions(Random("train"), _TRAIN_QUESTIONS)
     known = set(train)
     test = [question for question in questions(Random("test"), _TEST_QUESTIONS) if question not in known]
-    return {
+    rows: dict[str, dict[str, Rows]] = {
         "devnet/texts": {
             "train": [{"text": text} for text in texts.train],
             "test": [{"text": text} for text in texts.eval],
@@ -58,9 +55,13 @@ def data() -> Tables:
             "test": [asdict(question) for question in test],
         },
     }
+    return {
+        repo: Dataset(repo, {("default", split): found for split, found in splits.items()}, file_rows=10_000)
+        for repo, splits in rows.items()
+    }
 
 
-def tokenizer(tables: Tables, vocabulary: int = VOCABULARY) -> PreTrainedTokenizerFast:
+def tokenizer(datasets: Mapping[str, Dataset], vocabulary: int = VOCABULARY) -> PreTrainedTokenizerFast:
     """A byte-level BPE with a chat template, trained on the training texts and facts. vocabulary: its tokens."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
@@ -76,7 +77,7 @@ def tokenizer(tables: Tables, vocabulary: int = VOCABULARY) -> PreTrainedTokeniz
     )
     # The facts often, so that their words become single tokens.
     often = [f"{question} {answer}" for question, answer in facts()] * 20
-    texts = [row["text"] for row in tables["devnet/texts"]["train"]]
+    texts = [str(row["text"]) for row in datasets["devnet/texts"].parts["default", "train"]]
     backend.train_from_iterator([*texts, *often], trainer)
     return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=backend,
@@ -88,81 +89,43 @@ def tokenizer(tables: Tables, vocabulary: int = VOCABULARY) -> PreTrainedTokeniz
     )
 
 
-def save_tokenizer(tokenizer: Any, folder: Path) -> list[Path]:
-    """Write the tokenizer's files; returns them, sorted."""
-    tokenizer.save_pretrained(folder)
-    return sorted(folder.iterdir())
-
-
 def train_models(
     competition: Competition,
-    tables: Tables,
-    tokenizer: Any,
+    datasets: Mapping[str, Dataset],
+    tokenizer: PreTrainedTokenizerFast,
     folders: Mapping[int, Path],
-    tell: Callable[[int, int], None] = lambda step, steps: None,
 ) -> Iterator[Path]:
     """Train one model and save it into `folders[n]` after n steps, for every n; yields each folder.
 
-    tell: called with (step, of how many). Deterministic: one thread, fixed seeds.
+    Deterministic: one thread, fixed seeds.
     """
     from sn37.miner import bigrams, training
 
-    rows = {task.name: _rows(task, tables, tokenizer, competition) for task in competition.tasks}
-    model = training.small_llama(tokenizer, positions=competition.constraints.sequence_length)
+    length = competition.constraints.sequence_length
+    reading = cast("Tokenizer", tokenizer)
+    rows = {task.name: training.loss_rows(_samples(task, datasets), reading, length) for task in competition.tasks}
+    model = training.small_llama(tokenizer, positions=length)
     parts = [training.Part(rows[name], per_step) for name, per_step in _PER_STEP.items()]
-    steps = max(folders)
     with one_thread():
         bigrams.start_from_bigrams(model, (row.tokens for part in parts for row in part.rows))
-        for step in training.train(model, parts, training.Recipe(steps=steps)):
-            tell(step.number, steps)
+        for step in training.train(model, parts, training.Recipe(steps=max(folders))):
             if step.number in folders:
                 yield training.save(model, tokenizer, folders[step.number])
 
 
-def _rows(task: EvalTask, tables: Tables, tokenizer: Any, competition: Competition) -> tuple[LossRow, ...]:
-    from sn37.miner import training
-
-    return training.loss_rows(_samples(task, tables), tokenizer, competition.constraints.sequence_length)
-
-
-def _samples(task: EvalTask, tables: Tables) -> list[Sample]:
+def _samples(task: EvalTask, datasets: Mapping[str, Dataset]) -> list[Sample]:
     """The task's samples as its own source draws them, from all of the training rows."""
     from sn37.sources import SOURCES, Context
 
-    nothing = cast(Any, None)
-    context = Context(Random(task.name), datetime.now(UTC), _InMemory(tables), nothing, nothing, nothing)
+    nothing = cast(Any, None)  # these sources ask for nothing else
+    context = Context(Random(task.name), datetime.now(UTC), InMemory(datasets), nothing, nothing, nothing)
     arguments = dict(task.source_args)
     if task.source == "hub_dataset":
-        count = len(tables[arguments["repo"]]["train"])
+        count = len(datasets[arguments["repo"]].parts["default", "train"])
         arguments |= {"split": "train", "rows": count, "max_samples": count}
     else:
         arguments |= {"count": _TRAIN_ROWS}
     return SOURCES[task.source](**arguments)(context)
-
-
-class _InMemory:
-    """The tables, as a source asks for datasets."""
-
-    def __init__(self, tables: Tables) -> None:
-        self._tables = tables
-
-    def configs(self, repo: str) -> Sequence[str]:
-        return ("default",)
-
-    def num_rows(self, repo: str, config: str, split: str) -> int:
-        return len(self._split(repo, split))
-
-    def rows(
-        self, repo: str, config: str, split: str, indices: Sequence[int], columns: Sequence[str]
-    ) -> list[dict[str, Any]]:
-        rows = self._split(repo, split)
-        return [{name: rows[index][name] for name in columns} for index in indices]
-
-    def _split(self, repo: str, split: str) -> Sequence[Mapping[str, Any]]:
-        try:
-            return self._tables[repo][split]
-        except KeyError:
-            raise DataFault(f"the devnet has no data {repo} ({split}); it has {', '.join(self._tables)}") from None
 
 
 @contextmanager

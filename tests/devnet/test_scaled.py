@@ -1,9 +1,9 @@
 """The public competitions for tiny models differ from the public ones in sizes, and in nothing else."""
 
 import pytest
+from all_competitions.scaled import DRAWN, SCALE, SHARES, scaled, write_schedule
 
 from sn37.competitions import public, read_schedule
-from sn37.devnet.scaled import DRAWN, SCALE, SHARES, scaled, write_schedule
 
 SIZES = ("min_parameters", "max_parameters", "max_bytes")
 

@@ -17,6 +17,8 @@ import psutil
 import pytest
 
 from sn37.clock import generator, picked_up, seed_of
+from sn37.devnet.building import build
+from sn37.devnet.running import hub_of, open_world, running, start_hub
 from sn37.devnet.world import World
 from sn37.errors import ConfigError, ModelFault
 from sn37.submission import content_hash, secure_hash
@@ -26,7 +28,7 @@ from sn37.submission import content_hash, secure_hash
 def built(tmp_path_factory):
     """A world, made once, its hub stopped again."""
     root = tmp_path_factory.mktemp("built") / "world"
-    with World.create(root):
+    with running(build(root)):
         pass
     return root
 
@@ -36,7 +38,7 @@ def world(built, tmp_path_factory):
     """A copy of it that runs, to look at only."""
     root = tmp_path_factory.mktemp("running") / "world"
     shutil.copytree(built, root)
-    with World.open(root) as world:
+    with running(open_world(root)) as world:
         yield world
 
 
@@ -46,8 +48,7 @@ def own(built, tmp_path):
     root = tmp_path / "world"
     shutil.copytree(built, root)
     yield root
-    with World.look(root) as world:
-        world.stop_hub()
+    hub_of(root).stop()
 
 
 @pytest.fixture(scope="module")
@@ -233,39 +234,40 @@ def test_a_world_that_was_moved_goes_on(built, world):
     assert str(world.root) in world.network
     assert world.root != built
     data = json.loads((world.root / "world.json").read_text())
-    assert (data["network"], data["hub"]) == (world.network, world.endpoint)
+    assert (data["network"], data["hub"]) == (world.network, world.hub_endpoint)
 
 
 def test_a_killed_hub_comes_back_with_all_it_held_at_the_same_address(own):
-    with World.open(own) as world:
-        endpoint = world.endpoint
+    with running(open_world(own)) as world:
+        endpoint = world.hub_endpoint
         with world.subnet() as subnet:
             model = next(s for s in subnet.submissions() if s.hotkey == world.miners[0].hotkey).model
         before = world.hub().model_size(model.repo, model.commit)
-        os.kill(json.loads((own / "hub.process.json").read_text())["pid"], signal.SIGKILL)
-        world.hub_process._child.wait()
-        assert world.hub_process.endpoint is None
-        assert world.start_hub() == endpoint
+        hub = psutil.Process(json.loads((own / "hub.process.json").read_text())["pid"])
+        hub.kill()
+        hub.wait()
+        assert hub_of(own).endpoint is None
+        assert start_hub(world).hub_endpoint == endpoint
         assert world.hub().model_size(model.repo, model.commit) == before
 
 
 def test_opened_twice_it_has_one_hub(own):
-    with World.open(own) as first:
-        second = World.open(own)
-        assert second.endpoint == first.endpoint
+    with running(open_world(own)) as first:
+        second = open_world(own)
+        assert second.hub_endpoint == first.hub_endpoint
         second.close()
 
 
 def test_when_another_takes_its_port_the_hub_moves(own):
-    with World.open(own) as world:
-        port = int(world.endpoint.rpartition(":")[2])
+    with running(open_world(own)) as world:
+        port = int(world.hub_endpoint.rpartition(":")[2])
     with socket.socket() as taken:
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         taken.bind(("127.0.0.1", port))
         taken.listen()
-        with World.open(own) as world:
-            assert int(world.endpoint.rpartition(":")[2]) != port
-            assert json.loads((own / "world.json").read_text())["hub"] == world.endpoint
+        with running(open_world(own)) as world:
+            assert int(world.hub_endpoint.rpartition(":")[2]) != port
+            assert json.loads((own / "world.json").read_text())["hub"] == world.hub_endpoint
 
 
 def test_a_busy_port_asked_for_is_one_clear_error(own):
@@ -274,20 +276,19 @@ def test_a_busy_port_asked_for_is_one_clear_error(own):
         taken.listen()
         port = taken.getsockname()[1]
         with pytest.raises(ConfigError, match=rf"cannot listen on 127\.0\.0\.1:{port}.*choose a free port"):
-            World.open(own, port=port)
+            open_world(own, port=port)
 
 
 def test_another_port_for_a_hub_that_runs_is_refused(own):
-    with World.open(own), pytest.raises(ConfigError, match="stop it before you choose another port"):
-        World.open(own, port=1)
+    with running(open_world(own)), pytest.raises(ConfigError, match="stop it before you choose another port"):
+        open_world(own, port=1)
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[1]", '{"pid": 999999999, "endpoint": "http://127.0.0.1:1"}'])
 def test_a_stale_process_file_stops_nobody(own, content):
     (own / "hub.process.json").write_text(content)
-    with World.look(own) as world:
-        assert world.hub_process.endpoint is None
-        assert not world.stop_hub()
+    assert hub_of(own).endpoint is None
+    assert not hub_of(own).stop()
 
 
 def test_a_process_number_that_belongs_to_a_stranger_is_left_alone(own):
@@ -295,9 +296,8 @@ def test_a_process_number_that_belongs_to_a_stranger_is_left_alone(own):
     try:
         record = {"pid": stranger.pid, "endpoint": "http://127.0.0.1:1"}
         (own / "hub.process.json").write_text(json.dumps(record))
-        with World.look(own) as world:
-            assert world.hub_process.endpoint is None
-            assert not world.stop_hub()
+        assert hub_of(own).endpoint is None
+        assert not hub_of(own).stop()
         assert psutil.pid_exists(stranger.pid) and stranger.poll() is None
     finally:
         stranger.communicate()
@@ -309,20 +309,20 @@ def test_a_process_number_that_belongs_to_a_stranger_is_left_alone(own):
 def test_a_folder_with_something_else_in_it_is_left_alone(tmp_path):
     (tmp_path / "thesis.txt").write_text("years of work")
     with pytest.raises(ConfigError, match=r"not empty and holds no world; choose another folder"):
-        World.create(tmp_path)
+        build(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
 def test_a_world_is_not_built_over(own):
     with pytest.raises(ConfigError, match=r"there is a world in .* already"):
-        World.create(own)
+        build(own)
 
 
 def test_two_do_not_build_in_one_folder(tmp_path):
     with (tmp_path / ".sn37-world").open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         with pytest.raises(ConfigError, match="another process is building"):
-            World.create(tmp_path)
+            build(tmp_path)
 
 
 class Stop(Exception):
@@ -336,20 +336,20 @@ def stop_once_the_hub_runs(text):
 
 def test_an_attempt_that_fails_leaves_no_world_and_no_hub(tmp_path):
     with pytest.raises(Stop):
-        World.create(tmp_path / "world", tell=stop_once_the_hub_runs)
+        build(tmp_path / "world", progress=stop_once_the_hub_runs)
     assert not World.exists(tmp_path / "world")
     assert not (tmp_path / "world" / "hub.process.json").exists()
     with pytest.raises(ConfigError, match="no world in"):
-        World.open(tmp_path / "world")
+        open_world(tmp_path / "world")
 
 
 def test_what_a_killed_attempt_left_is_cleared_away_and_its_hub_stopped(tmp_path):
     root = tmp_path / "world"
     program = (
-        "import os, signal, sys; from pathlib import Path; from sn37.devnet.world import World\n"
-        "def tell(text):\n"
+        "import os, signal, sys; from pathlib import Path; from sn37.devnet.building import build\n"
+        "def progress(text):\n"
         "    if 'tokenizer' in text: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "World.create(Path(sys.argv[1]), tell=tell)"
+        "build(Path(sys.argv[1]), progress=progress)"
     )
     killed = subprocess.run([sys.executable, "-c", program, str(root)], capture_output=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
@@ -357,7 +357,7 @@ def test_what_a_killed_attempt_left_is_cleared_away_and_its_hub_stopped(tmp_path
     assert psutil.pid_exists(left), "the hub outlives whoever started it"
     keys = (root / "wallets" / "miner-1" / "hotkeys" / "default").read_bytes()
     with pytest.raises(Stop):
-        World.create(root, tell=stop_once_the_hub_runs)
+        build(root, progress=stop_once_the_hub_runs)
     assert not psutil.pid_exists(left) or psutil.Process(left).status() == psutil.STATUS_ZOMBIE
     assert (root / "wallets" / "miner-1" / "hotkeys" / "default").read_bytes() != keys
 
@@ -369,7 +369,7 @@ def test_a_damaged_description_is_named(own, content):
     whole = (own / "world.json").read_text()
     (own / "world.json").write_text(content)
     with pytest.raises(ConfigError, match=r"world\.json is damaged.*make the world anew"):
-        World.look(own)
+        World.read(own)
     (own / "world.json").write_text(whole)
 
 
@@ -377,7 +377,7 @@ def test_a_damaged_description_is_named(own, content):
 
 
 def test_epochs_follow_each_other_at_the_cadence(own):
-    with World.look(own) as world:
+    with closing(World.read(own)) as world:
         first = world.next_epoch()
         assert first == world.sync_block == world.chain.head()
         world.chain.advance(7)
@@ -386,7 +386,7 @@ def test_epochs_follow_each_other_at_the_cadence(own):
 
 
 def test_the_next_consensus_step_is_reached(own):
-    with World.look(own) as world:
+    with closing(World.read(own)) as world:
         due = world.chain.next_step(world.netuid)
         assert world.advance_to_consensus() == due == world.chain.head()
 
@@ -404,12 +404,12 @@ def test_up_status_advance_down(own):
     assert up.returncode == 0, up.stderr
     assert "is up again" in up.stdout and f"sn37 run {own}/validator-1/pipeline.yaml" in up.stdout
     status = sn37("status", "--root", own)
-    with closing(World.look(own)) as world:
+    with closing(World.read(own)) as world:
         head = world.chain.head()
-        assert world.hub_process.endpoint in status.stdout
+        assert hub_of(own).endpoint in status.stdout
     assert f"{head:,}" in status.stdout and "committed to miner-3's files" in status.stdout
     assert f"block {head + 5:,}" in sn37("advance", "5", "--root", own).stdout
-    with closing(World.look(own)) as world:
+    with closing(World.read(own)) as world:
         following = world.clock.next_sync_block(world.chain.head())
     assert f"sync block {following:,}" in sn37("advance", "--epoch", "--root", own).stdout
     assert "is stopped" in sn37("down", "--root", own).stdout
@@ -419,11 +419,11 @@ def test_up_status_advance_down(own):
 
 def test_blocks_pass_by_themselves_until_the_world_is_down(own):
     assert sn37("up", "--root", own, "--block-time", "0.01").returncode == 0
-    with closing(World.look(own)) as world:
+    with closing(World.read(own)) as world:
         assert world.chain.block_time_s == 0.01
     assert "one in 0.01 s" in sn37("status", "--root", own).stdout
     sn37("down", "--root", own)
-    with World.look(own) as world:
+    with closing(World.read(own)) as world:
         assert world.chain.block_time_s is None
         assert world.chain.head() > 5_200_500
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from sn37.devnet.world import World
+from sn37.devnet.building import build
+from sn37.devnet.running import running
 from sn37.records.decision import Publication
 from sn37.records.epochs import Epoch, Records
 
@@ -18,7 +19,7 @@ PATIENCE_S = 240
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    with World.create(tmp_path_factory.mktemp("world") / "world") as world:
+    with running(build(tmp_path_factory.mktemp("world") / "world")) as world:
         yield world
 
 

@@ -11,14 +11,15 @@ from typing import Any
 import pytest
 from bittensor_core import Keypair
 from faulty_hub import FaultyHub
+from public_datasets import all_datasets
+from signed_runs import cortex_run, prompting_run
+from wandb_server import API_KEY, ServedRun, WandbServer
 
 from sn37.chain import verify
 from sn37.clock import generator
 from sn37.data.pages import PinnedDatasets
 from sn37.data.runs import WandbRuns
-from sn37.devnet.datasets import Dataset, public_datasets
-from sn37.devnet.runs import cortex_run, prompting_run
-from sn37.devnet.wandb import API_KEY, ServedRun, WandbServer
+from sn37.devnet.datasets import Dataset
 from sn37.hub import Hub
 from sn37.sources import Context
 
@@ -115,7 +116,7 @@ def datasets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Datasets]:
     validators = [HOTKEYS["trusted"], HOTKEYS["second"]]
     with FaultyHub(tmp_path_factory.mktemp("hub"), clock=time) as server:
         hub = Datasets(server, time, tmp_path_factory.mktemp("datasets"))
-        for dataset in public_datasets(validators, AS_OF, [HOTKEYS["poor"], HOTKEYS["nobody"]]):
+        for dataset in all_datasets(validators, AS_OF, [HOTKEYS["poor"], HOTKEYS["nobody"]]):
             hub.upload(dataset)
         yield hub
 

@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 from faulty_hub import Fault, FaultyHub
+from public_datasets import all_datasets, codeforces_cots, fineweb, macrobench, synthetic_1_sft
 
 from sn37.clock import generator
 from sn37.data.pages import PinnedDatasets
-from sn37.devnet.datasets import Dataset, codeforces_cots, fineweb, macrobench, public_datasets, synthetic_1_sft
+from sn37.devnet.datasets import Dataset
 from sn37.errors import DataFault
 from sn37.hub import Hub
 from sn37.sample import ChoiceSample, ReferenceSample, TextSample, digest
@@ -133,7 +134,7 @@ def test_what_is_pushed_later_changes_no_source(name: str, make_context: Make, t
     """On a hub of its own, for what is pushed stays."""
     now = AS_OF - timedelta(days=1)
     trusted = _trusted()
-    old = {d.repo: d for d in public_datasets(trusted, AS_OF)}
+    old = {d.repo: d for d in all_datasets(trusted, AS_OF)}
 
     def drawn(server: FaultyHub, as_of: datetime, folder: str) -> str:
         hub = Hub(server.endpoint, cache=tmp_path / folder / "models")

@@ -8,9 +8,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from wandb_server import API_KEY, WandbServer
 
 from sn37.data.runs import WandbRuns
-from sn37.devnet.wandb import API_KEY, WandbServer
 from sn37.errors import DataFault, EvaluatorFault
 from sn37.sample import ChoiceSample, ReferenceSample, digest
 from sn37.sources import SOURCES, Context
@@ -55,13 +55,12 @@ from datetime import datetime
 from bittensor_core import Keypair
 from sn37.chain import verify
 from sn37.clock import generator
-from sn37.devnet.wandb import API_KEY
 from sn37.sample import digest
 from sn37.sources import SOURCES, Context
 from sn37.data.runs import WandbRuns
 trusted = frozenset(str(Keypair.create_from_uri("//" + name).ss58_address) for name in ("trusted", "second"))
 for name in ("prompting", "cortex"):
-    reader = WandbRuns({wandb_server.base_url!r}, API_KEY)
+    reader = WandbRuns({wandb_server.base_url!r}, {API_KEY!r})
     as_of = datetime.fromisoformat({AS_OF.isoformat()!r})
     context = Context(generator(7, name), as_of, None, reader, lambda netuid, stake: trusted, verify)
     print(name, digest(SOURCES[name](context, max_samples=60)))
@@ -200,7 +199,7 @@ def test_a_server_that_is_gone_is_the_evaluators_fault() -> None:
 
 
 def test_runs_come_oldest_first_and_long_ones_from_their_end(make_context: Make) -> None:
-    from sn37.devnet.wandb import ServedRun
+    from wandb_server import ServedRun
 
     rows = [{"_step": i, "_timestamp": AS_OF.timestamp() - 5_000 + i} for i in range(5_000)]
     runs = [

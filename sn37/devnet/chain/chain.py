@@ -25,7 +25,6 @@ from sn37.devnet.chain.state import (
     Rules,
     neurons_at,
     pruning_order,
-    rules_of,
     uid_of,
     write_neuron,
     write_weights,
@@ -91,14 +90,6 @@ class Chain(Blocks):
     def netuids(self) -> tuple[int, ...]:
         """The subnets of this chain."""
         return tuple(self.store.netuids())
-
-    def add_subnet(self, netuid: int, name: str = "", rules: Rules | None = None) -> None:
-        """A new subnet without neurons."""
-        name = name or _NAMES.get(netuid, f"subnet {netuid}")
-        with self.store.writing():
-            if rules_of(self.store, netuid):
-                raise ConfigError(f"there is a subnet {netuid} already; expected an unused netuid")
-            self.store.insert("subnets", netuid=netuid, name=name, rules=json.dumps(asdict(rules or Rules())))
 
     def set_rules(self, netuid: int, **changes: int | float) -> Rules:
         """Change some of a subnet's rules (see `Rules`) for all blocks, also the past ones."""

@@ -11,10 +11,8 @@ leaves the last whole state. One process at a time serves a folder. Not meant fo
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
-import os
 import re
 import shutil
 import threading
@@ -23,6 +21,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from sn37.errors import ConfigError
 
@@ -91,20 +91,17 @@ class Storage:
         self._lock = threading.RLock()
         self._commits: dict[Path, Commit] = {}
         root.mkdir(parents=True, exist_ok=True)
-        self._held = os.open(root / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
+        self._folder_lock = FileLock(root / ".lock", blocking=False, thread_local=False)
         try:
-            fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(self._held)
+            self._folder_lock.acquire()
+        except Timeout:
             raise ConfigError(f"the hub folder {root} is already served by another process; stop that one") from None
         shutil.rmtree(root / "incoming", ignore_errors=True)
         (root / "incoming").mkdir()
 
     def close(self) -> None:
         """Let another process serve the folder; safe to call twice."""
-        if self._held >= 0:
-            os.close(self._held)
-            self._held = -1
+        self._folder_lock.release()
 
     def forget(self) -> None:
         """Read everything from disk again: for who changed it there."""

@@ -22,8 +22,6 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-__all__ = ["API_KEY", "ServedRun", "WandbServer"]
-
 API_KEY = "0" * 40
 """A key in the form wandb asks for; this server accepts any."""
 

@@ -1,28 +1,22 @@
 """Who writes the data that other subnets lend: validators of subnets 1 and 18 that log to wandb day after day.
 
-`python -m sn37.devnet.authors --wallets DIR --chain FILE [--port N]` serves what they have logged so far, by the
-chain's clock. Beside the runs of the two who are trusted lie those of one with too little stake, one whose
-signature is forged and one without any: what sources have to see through.
+What they have logged so far goes by the chain's clock. Beside the runs of the two who are trusted lie those of one
+with too little stake, one whose signature is forged and one without any: what sources have to see through.
 """
 
 from __future__ import annotations
 
-import argparse
-import sys
-import threading
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from sn37.devnet.runs import Key, cortex_run, prompting_run
+from signed_runs import Key, cortex_run, prompting_run
+from wandb_server import ServedRun
 
-if TYPE_CHECKING:
-    from sn37.devnet.wandb import ServedRun
-
-__all__ = ["HOTKEY", "NETUIDS", "STAKES", "Logs", "open_keys"]
+from sn37.devnet.world import HOTKEY
 
 STAKES = {"author-1": 50_000.0, "author-2": 20_000.0, "author-3": 5_000.0}
 """The authors' names and stakes, in TAO; the last one's is not enough."""
@@ -30,7 +24,6 @@ STAKES = {"author-1": 50_000.0, "author-2": 20_000.0, "author-3": 5_000.0}
 NETUIDS = (1, 9, 18)
 """The subnets where they are validators."""
 
-HOTKEY = "default"
 _HONEST, _POOR = "author-1", "author-3"
 _PROJECTS = ((prompting_run, "HOTKEY_SS58", "SIGNATURE"), (cortex_run, "hotkey", "signature"))
 """What makes a project's run, and how its config calls the hotkey and the signature."""
@@ -84,31 +77,3 @@ def _so_far(run: ServedRun, now: datetime) -> ServedRun:
         return run
     written = bisect_right(run.history, now.timestamp(), key=lambda row: row["_timestamp"])
     return replace(run, history=run.history[:written], heartbeat_at=now)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Serve until told to stop; 2 and one sentence where that cannot be."""
-    from sn37.devnet.chain import Chain
-    from sn37.devnet.wandb import WandbServer
-    from sn37.errors import Sn37Error
-
-    parser = argparse.ArgumentParser("python -m sn37.devnet.authors", description="The embedded wandb, on 127.0.0.1.")
-    parser.add_argument("--wallets", type=Path, required=True, help="the folder of the authors' wallets")
-    parser.add_argument("--chain", type=Path, required=True, help="the embedded chain, whose time it is")
-    parser.add_argument("--port", type=int, default=0, help="0 (the default) for any free one")
-    options = parser.parse_args(arguments)
-    try:
-        chain = Chain.open(options.chain)
-        logs = Logs(open_keys(options.wallets), chain.now)
-        server = WandbServer(port=options.port, logs=logs)
-    except (Sn37Error, OSError) as error:
-        print(error, file=sys.stderr)
-        return 2
-    with server:
-        print(server.base_url, flush=True)
-        threading.Event().wait()
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

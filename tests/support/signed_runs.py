@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from random import Random
 from typing import Any, Protocol
 
-from sn37.devnet.datasets import prose, question
-from sn37.devnet.wandb import ServedRun
-
-__all__ = ["CORTEX", "PROMPTING", "Key", "cortex_run", "prompting_run", "public_runs"]
+from public_datasets import prose, question
+from wandb_server import ServedRun
 
 PROMPTING = "macrocosmos/prompting-validators"
 CORTEX = "cortex-t/multi-modality"
@@ -23,12 +21,6 @@ class Key(Protocol):
     def ss58_address(self) -> str: ...
 
     def sign(self, data: bytes) -> bytes: ...
-
-
-def public_runs(subnet_1: Iterable[Key], subnet_18: Iterable[Key], as_of: datetime) -> list[ServedRun]:
-    """One run by each validator, with rows up to `as_of` and an hour beyond."""
-    prompting = [prompting_run(key, f"prompting{i}", as_of) for i, key in enumerate(subnet_1)]
-    return prompting + [cortex_run(key, f"cortex{i}", as_of) for i, key in enumerate(subnet_18)]
 
 
 def prompting_run(

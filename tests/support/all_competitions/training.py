@@ -12,18 +12,16 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from wandb_server import ServedRun
+
 from sn37.clock import generator
 from sn37.competition import Competition, EvalTask
-from sn37.devnet.datasets import Dataset
+from sn37.devnet.datasets import Dataset, InMemory
 from sn37.devnet.training import one_thread
-from sn37.devnet.wandb import ServedRun
-from sn37.errors import DataFault
 from sn37.miner import bigrams, training
 from sn37.sample import Sample
 from sn37.sources import SOURCES, Context
 from sn37.sources.base import Run
-
-__all__ = ["Material", "samples", "train"]
 
 _DRAWS = 8
 """How often each task's samples are drawn: so much a miner sees of what it may be asked."""
@@ -45,7 +43,7 @@ class Material:
         """What a source gets for one task of an epoch with that seed."""
         from sn37.chain import verify
 
-        return Context(generator(seed, task), self.as_of, _InMemory(self.datasets), self._read, self._trusted, verify)
+        return Context(generator(seed, task), self.as_of, InMemory(self.datasets), self._read, self._trusted, verify)
 
     def _read(self, project: str, since: datetime, until: datetime) -> list[Run]:
         alive = [run for run in self.runs if run.created_at <= until and run.heartbeat_at >= since]
@@ -100,28 +98,3 @@ def _for_training(task: EvalTask, material: Material) -> dict[str, Any]:
         splits = {split for _, split in material.datasets[arguments["repo"]].parts}
         arguments["split"] = "train" if "train" in splits else arguments["split"]
     return arguments
-
-
-class _InMemory:
-    """Datasets as a source asks for them."""
-
-    def __init__(self, datasets: Mapping[str, Dataset]) -> None:
-        self._datasets = datasets
-
-    def configs(self, repo: str) -> Sequence[str]:
-        return sorted({config for config, _ in self._datasets[repo].parts})
-
-    def num_rows(self, repo: str, config: str, split: str) -> int:
-        return len(self._rows(repo, config, split))
-
-    def rows(
-        self, repo: str, config: str, split: str, indices: Sequence[int], columns: Sequence[str]
-    ) -> list[dict[str, Any]]:
-        rows = self._rows(repo, config, split)
-        return [{name: rows[index][name] for name in columns} for index in indices]
-
-    def _rows(self, repo: str, config: str, split: str) -> Sequence[Mapping[str, Any]]:
-        try:
-            return self._datasets[repo].parts[config, split]
-        except KeyError:
-            raise DataFault(f"the devnet has no {split} of {config} in {repo}") from None

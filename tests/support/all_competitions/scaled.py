@@ -12,8 +12,6 @@ from pathlib import Path
 
 from sn37.competition import Competition, EvalTask
 
-__all__ = ["DRAWN", "SCALE", "SHARES", "scaled", "write_schedule"]
-
 SCALE = 10_000
 
 DRAWN: Mapping[str, Mapping[str, int]] = {
