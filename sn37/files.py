@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from threading import get_ident
 from typing import Any, Literal
 
 from sn37.errors import ConfigError, EvaluatorFault, disk_faults
@@ -57,7 +58,7 @@ def write_text(path: Path, text: str) -> None:
 
 def write_bytes(path: Path, data: bytes) -> None:
     """`write_text` for bytes."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside = path.with_name(f".{path.name}.{os.getpid()}.{get_ident()}")
     with disk_faults(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     try:

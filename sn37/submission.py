@@ -22,6 +22,7 @@ __all__ = [
     "Submission",
     "content_hash",
     "file_digest",
+    "is_full_commit",
     "is_model_file",
     "secure_hash",
 ]
@@ -162,6 +163,11 @@ class Submission(Commitment):
             return cls(hotkey, uid, block, text, ModelId.from_text(text))
         except ValueError as error:
             return cls(hotkey, uid, block, text, None, str(error))
+
+
+def is_full_commit(text: str) -> bool:
+    """Whether the text is a full commit: 40 lower-case hexadecimal digits."""
+    return bool(_COMMIT.fullmatch(text))
 
 
 def is_model_file(path: str | PurePosixPath) -> bool:

@@ -39,7 +39,7 @@ SEES = {
     "workers": ("scratch",),
     "checks": ("engine",),
     "sources": (),
-    "hub": ("checks",),
+    "hub": ("checks", "workers"),
     "data": ("hub", "sources"),
     "methods": ("engine.interface",),
     "competitions": ("methods", "sources"),

@@ -7,7 +7,7 @@ the weights load, are finite and keep the norms is the engine's to say.
 
 from __future__ import annotations
 
-import json
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -15,25 +15,22 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from sn37.checks.safetensors_head import FLOATS, Tensor, read_head
 from sn37.competition import Constraints
+from sn37.engine.files import INDEX, read_json, weight_files, weight_map
 from sn37.errors import ModelFault
 from sn37.submission import is_model_file
 
 __all__ = [
+    "MAX_HEADS_BYTES",
     "StaticReport",
     "carries_code",
+    "check_contents",
     "check_files",
-    "check_no_code",
-    "check_parameters",
+    "check_heads_size",
     "check_size",
     "check_static",
     "is_weights",
-    "joined_heads",
-    "loaded",
-    "read_config",
-    "read_json",
-    "safe_path",
+    "published_files",
 ]
 
 _FOREIGN_SUFFIXES = (
@@ -50,21 +47,40 @@ _JSON_FILES = (
     "special_tokens_map.json",
     "added_tokens.json",
 )
-_NAME = re.compile(r"[^/\\\x00-\x1f\x7f]{1,255}")
-_INDEX = "model.safetensors.index.json"
-_MAX_JSON_BYTES = 16 << 20
+_FLOATS = frozenset(("F16", "BF16", "F32", "F64"))
+"""The types that parameters may have; the others are quantized, or no parameters."""
+_NAME = re.compile(r"[^/\\\x00-\x1f\x7f]+")
+_MAX_NAME_BYTES, _MAX_PATH_BYTES = 240, 1024
+"""A disk takes 255 bytes a name; a download needs some of them for what it writes beside the file."""
 _MAX_MODEL_FILES = 512
+MAX_HEADS_BYTES = 4 << 20
+"""Of all weight files together: 40 000 tensors; a model of 400 billion parameters has about 1 000."""
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A tensor as its file's head describes it."""
+
+    dtype: str
+    """In the format's own words: `BF16`, `F32`, ..."""
+    size: int
+    """How many numbers it holds."""
 
 
 @dataclass(frozen=True)
 class StaticReport:
-    """What a look at the files tells. parameters: numbers in floating-point tensors; dtypes: of those, by type."""
+    """What a look at the files tells."""
 
     architecture: str
+    """The one that config.json names."""
     parameters: int
+    """Numbers in the floating-point tensors of the files; a tied head saved as well counts twice here."""
     dtypes: Mapping[str, int]
+    """Of those, by type."""
     bytes: int
+    """Of all the model's files."""
     files: tuple[str, ...]
+    """Their paths, sorted."""
 
 
 def check_static(folder: Path, constraints: Constraints) -> StaticReport:
@@ -76,10 +92,9 @@ def check_static(folder: Path, constraints: Constraints) -> StaticReport:
     model = {path: size for path, size in sizes.items() if is_model_file(path)}
     check_size(model, constraints)
     check_files(sizes)
-    check_no_code(folder)
-    heads = _check_heads(folder, model)
-    architecture = read_config(folder, constraints)
-    dtypes = check_parameters(heads, constraints)
+    tensors = check_contents(folder)
+    architecture = _read_config(folder, constraints)
+    dtypes = _check_parameters(folder, tensors, constraints)
     return StaticReport(architecture, sum(dtypes.values()), dtypes, sum(model.values()), tuple(model))
 
 
@@ -99,21 +114,24 @@ def check_files(paths: Iterable[str]) -> None:
             raise ModelFault(f"{path!r} holds weights in another format; only safetensors are allowed")
         if suffix in _CODE_SUFFIXES:
             raise ModelFault(f"{path!r} is code; a model must come without any")
-        if is_model_file(path) and not safe_path(path):
-            raise ModelFault(f"{path!r} is no plain path of a file")
-    count = sum(is_model_file(path) for path in paths)
+        if is_model_file(path) and not _safe_path(path):
+            raise ModelFault(f"{path[:300]!r} is no plain path of a file")
+    model = {path for path in paths if is_model_file(path)}
+    for path in sorted(model):
+        if any(str(parent) in model for parent in PurePosixPath(path).parents):
+            raise ModelFault(f"{path!r} lies in a folder that is a file as well")
+    count = len(model)
     if count > _MAX_MODEL_FILES:
         raise ModelFault(f"the model has {count} files; at most {_MAX_MODEL_FILES} are allowed")
     if not any(is_weights(path) for path in paths):
         raise ModelFault("there are no safetensors weights: neither model.safetensors nor model-*-of-*.safetensors")
 
 
-def check_no_code(folder: Path) -> None:
+def _check_no_code(folder: Path) -> None:
     """Raises ModelFault where a configuration asks for code, or for weights that are quantized."""
     for path in sorted(folder.rglob("*.json")):
-        if path.name in _JSON_FILES:
-            name = path.relative_to(folder).as_posix()
-            _check_keys(read_json(path, name), name)
+        if path.name in _JSON_FILES and path.is_file():
+            _check_keys(read_json(path), path.relative_to(folder).as_posix())
 
 
 def _check_keys(data: Any, name: str) -> None:
@@ -135,59 +153,57 @@ def _check_keys(data: Any, name: str) -> None:
             waiting.extend(value)
 
 
-def _check_heads(folder: Path, sizes: Mapping[str, int]) -> dict[str, Tensor]:
-    """The tensors of all weight files. Raises ModelFault: a malformed head, a shard missing or unnamed.
-
-    sizes: the model's files (only their names matter here).
-    """
-    heads: dict[str, dict[str, Tensor]] = {}
-    for name in sorted(path for path in sizes if loaded(path)):
-        try:
-            heads[name] = read_head(folder / name)
-        except ValueError as error:
-            raise ModelFault(f"{name} is no safetensors file: {error}") from None
-    return joined_heads(folder, heads)
-
-
-def joined_heads(folder: Path, heads: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    """All tensors of the weight files, which must agree with the index. Raises ModelFault."""
-    if not heads:
-        raise ModelFault("there are no safetensors weights at the top of the repo, where they are loaded from")
-    single = "model.safetensors" in heads
-    if single and len(heads) > 1:
-        raise ModelFault("there are both model.safetensors and shards; which of them is the model is unclear")
-    index = _weight_map(folder) if (folder / _INDEX).is_file() else None
-    if index is None and not single:
-        raise ModelFault(f"the weights are in shards, but there is no {_INDEX}")
+def check_contents(folder: Path) -> dict[str, Tensor]:
+    """The tensors of the weights; raises ModelFault for code, quantization, and weights that cannot be read."""
+    _check_no_code(folder)
+    files = weight_files(folder)
+    check_heads_size(sum(_head_bytes(file) for file in files))
+    places = weight_map(folder)
     joined: dict[str, Tensor] = {}
-    for name, tensors in heads.items():
-        for tensor in tensors:
-            if tensor in joined:
-                raise ModelFault(f"the tensor {tensor[:80]!r} is in two files")
-            if index is not None and index.get(tensor) != name:
-                raise ModelFault(f"{_INDEX} does not place the tensor {tensor[:80]!r} in {name}, where it is")
-        joined |= tensors
-    for tensor, name in (index or {}).items():
-        if name not in heads:
-            raise ModelFault(f"{_INDEX} names the file {name[:80]!r}, which is missing")
-        if tensor not in joined:
-            raise ModelFault(f"{_INDEX} names the tensor {tensor[:80]!r}, which {name} does not hold")
+    for file in files:
+        for name, tensor in _tensors(file).items():
+            if name in joined:
+                raise ModelFault(f"the tensor {name[:80]!r} is in two files")
+            if places and places.get(name) != file.name:
+                raise ModelFault(f"{INDEX} does not place the tensor {name[:80]!r} in {file.name}, where it is")
+            joined[name] = tensor
+    for name in sorted(set(places) - set(joined)):
+        raise ModelFault(f"{INDEX} names the tensor {name[:80]!r}, which {places[name]} does not hold")
     return joined
 
 
-def _weight_map(folder: Path) -> dict[str, str]:
-    data = read_json(folder / _INDEX, _INDEX)
-    weight_map = data.get("weight_map") if isinstance(data, dict) else None
-    if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
-        raise ModelFault(f"{_INDEX} has no weight_map from tensors to files")
-    return weight_map
+def check_heads_size(total_bytes: int) -> None:
+    """total_bytes: of the heads of all weight files. Raises ModelFault where they are too long to be read."""
+    if total_bytes > MAX_HEADS_BYTES:
+        raise ModelFault(f"the heads of the weights have {total_bytes} bytes; at most {MAX_HEADS_BYTES} are allowed")
 
 
-def read_config(folder: Path, constraints: Constraints) -> str:
+def _head_bytes(file: Path) -> int:
+    """How long the file says its head is, as far as it fits into the file."""
+    with file.open("rb") as opened:
+        return min(8 + int.from_bytes(opened.read(8), "little"), file.stat().st_size)
+
+
+def _tensors(file: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file, of which only the head is read."""
+    from safetensors import SafetensorError, safe_open
+
+    found = {}
+    try:
+        with safe_open(file, framework="numpy") as opened:
+            for name in opened.keys():  # noqa: SIM118 - it is no mapping
+                part = opened.get_slice(name)
+                found[name] = Tensor(part.get_dtype(), math.prod(part.get_shape()))
+    except (SafetensorError, OSError, ValueError, OverflowError) as error:
+        raise ModelFault(f"{file.name} is no safetensors file: {' '.join(str(error).split())[:200]}") from None
+    return found
+
+
+def _read_config(folder: Path, constraints: Constraints) -> str:
     """The architecture config.json names. Raises ModelFault unless it is one the competition allows."""
     if not (folder / "config.json").is_file():
         raise ModelFault("there is no config.json")
-    config = read_json(folder / "config.json", "config.json")
+    config = read_json(folder / "config.json")
     named = config.get("architectures") if isinstance(config, dict) else None
     if not isinstance(named, list) or len(named) != 1 or not isinstance(named[0], str):
         raise ModelFault("config.json does not name exactly one architecture")
@@ -197,30 +213,27 @@ def read_config(folder: Path, constraints: Constraints) -> str:
     return named[0]
 
 
-def read_json(path: Path, name: str) -> Any:
-    """A JSON file of the model. Raises ModelFault where it is too long, nested too deeply or no JSON."""
-    if path.stat().st_size > _MAX_JSON_BYTES:
-        raise ModelFault(f"{name} is longer than {_MAX_JSON_BYTES} bytes")
-    try:
-        return json.loads(path.read_bytes())
-    except (ValueError, RecursionError):
-        raise ModelFault(f"{name} is no JSON that can be read") from None
+def _check_parameters(folder: Path, tensors: Mapping[str, Tensor], constraints: Constraints) -> dict[str, int]:
+    """Numbers in the floating-point tensors, by their type. Raises ModelFault: too few, or too many once loaded.
 
-
-def check_parameters(heads: Mapping[str, Tensor], constraints: Constraints) -> dict[str, int]:
-    """Numbers in the floating-point tensors, by their type. Raises ModelFault: too few, or too many."""
+    The files may hold what the loaded model does not: a tied head saved as well, buffers nobody uses. So where
+    they hold too many numbers, those of the model that config.json describes are counted, which takes torch.
+    """
     dtypes: dict[str, int] = {}
-    for name in sorted(heads):
-        tensor = heads[name]
-        if tensor.dtype in FLOATS:
+    for tensor in tensors.values():
+        if tensor.dtype in _FLOATS:
             dtypes[tensor.dtype] = dtypes.get(tensor.dtype, 0) + tensor.size
-    parameters = sum(dtypes.values())
-    if not constraints.min_parameters <= parameters <= constraints.max_parameters:
+    count = sum(dtypes.values())
+    if count > constraints.max_parameters:
+        from sn37.checks.weights import count_parameters
+
+        count = count_parameters(folder, constraints.architectures, len(tensors))
+    if not constraints.min_parameters <= count <= constraints.max_parameters:
         raise ModelFault(
-            f"the model has {parameters} parameters; the competition allows "
+            f"the model has {count} parameters; the competition allows "
             f"{constraints.min_parameters} to {constraints.max_parameters}"
         )
-    return dtypes
+    return dict(sorted(dtypes.items()))
 
 
 def carries_code(path: str) -> bool:
@@ -234,9 +247,11 @@ def is_weights(path: str) -> bool:
     return name == "model.safetensors" or fnmatchcase(name, "model-*-of-*.safetensors")
 
 
-def loaded(path: str) -> bool:
-    """Whether the file holds weights that are loaded: those in sub-folders only count for the hash."""
-    return is_weights(path) and "/" not in path
+def published_files(folder: Path) -> dict[str, Path]:
+    """The files of the model that publishing sends, by name: the protocol's, at the top of the folder."""
+    if not folder.is_dir():
+        raise ModelFault(f"{folder} is no folder")
+    return {path.name: path for path in sorted(folder.iterdir()) if path.is_file() and is_model_file(path.name)}
 
 
 def _sizes(folder: Path) -> dict[str, int]:
@@ -248,14 +263,16 @@ def _sizes(folder: Path) -> dict[str, int]:
         name = path.relative_to(folder).as_posix()
         if any(part.startswith(".") for part in name.split("/")):
             continue
-        if path.is_symlink() and is_model_file(name):
-            raise ModelFault(f"{name} is a link; a model consists of plain files")
         if path.is_file():
             sizes[name] = path.stat().st_size
     return sizes
 
 
-def safe_path(path: str) -> bool:
-    """Whether a path of a repo can be written below a folder, and nowhere else."""
-    parts = path.split("/")
-    return len(parts) <= 16 and all(_NAME.fullmatch(part) and part not in (".", "..") for part in parts)
+def _safe_path(path: str) -> bool:
+    """Whether a path of a repo can be written below a folder on any disk, and nowhere else."""
+    try:
+        lengths = [len(part.encode()) for part in path.split("/")]
+    except UnicodeEncodeError:
+        return False
+    plain = all(_NAME.fullmatch(part) and part not in (".", "..", ".cache") for part in path.split("/"))
+    return plain and len(lengths) <= 16 and sum(lengths) <= _MAX_PATH_BYTES and max(lengths) <= _MAX_NAME_BYTES

@@ -7,7 +7,7 @@ submission. The checks that need no weights (bytes, file names, hash) are `sn37.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -29,6 +29,7 @@ __all__ = [
     "check_positions",
     "check_values",
     "check_vocabulary",
+    "count_parameters",
     "inspect",
     "linear_norms",
 ]
@@ -65,6 +66,23 @@ def check_positions(model: PreTrainedModel, constraints: Constraints) -> None:
             f"config.json: rope_parameters turns all positions of a text of more than {limit} tokens; "
             f"the competition's sequences have {constraints.sequence_length}, expected no change up to there"
         )
+
+
+def count_parameters(folder: Path, architectures: Iterable[str], tensors: int) -> int:
+    """The parameters of the model that config.json describes, tied ones counted once; no weight is read.
+
+    tensors: how many the files hold; a model of more layers than that cannot be filled from them.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    config = read_config(folder, architectures)
+    layers = ARCHITECTURES[(config.architectures or [""])[0]].layers(config)
+    if not 0 < layers <= tensors:
+        raise ModelFault(f"config.json asks for {layers} layers; the files hold {tensors} tensors")
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
+    return sum(parameter.numel() for parameter in model.parameters())
 
 
 def check_parameters(model: PreTrainedModel, constraints: Constraints) -> None:

@@ -21,7 +21,7 @@ from sn37.data.ranges import kept, read_ranges, trim
 from sn37.errors import DataFault, Sn37Error, disk_faults
 from sn37.hub.client import Hub
 from sn37.hub.repos import file_path, full_commit, listing, opened, repo_path
-from sn37.hub.wire import Absent, TooLong
+from sn37.hub.wire import Absent, TooLong, Wire
 
 __all__ = ["PinnedDatasets"]
 
@@ -102,7 +102,9 @@ class _PinnedRepo:
             repo_path(repo)
         except Absent as error:
             raise DataFault(str(error)) from None
-        self.wire, self.repo, self.commit = hub.wire, repo, commit
+        known = hub.connection
+        self.wire = Wire(known.endpoint, known.token, known.timeout_s, known.attempts, known.first_wait_s)
+        self.repo, self.commit = repo, commit
         self.folder = folder / repo.replace("/", "--") / commit
         try:
             listed = json.loads(kept(self.folder / "listing", self._listing))

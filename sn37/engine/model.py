@@ -12,13 +12,13 @@ machine or a config that asks for absurd sizes within them: that is what `sn37.w
 from __future__ import annotations
 
 import importlib
-import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
 from sn37.engine.architectures import ARCHITECTURES
+from sn37.engine.files import read_json, weight_files
 from sn37.engine.memory import is_out_of_memory
 from sn37.errors import ConfigError, ModelFault
 
@@ -30,7 +30,6 @@ __all__ = ["load", "read_config", "torch_dtype"]
 
 _FORBIDDEN = ("auto_map", "quantization_config", "use_bidirectional_attention")
 _MAX_CONFIG_BYTES = 1 << 20
-_MAX_INDEX_BYTES = 16 << 20
 _DTYPES = frozenset(("F64", "F32", "F16", "BF16"))
 
 
@@ -53,7 +52,7 @@ def load(folder: Path, dtype: str, device: str, architectures: Iterable[str]) ->
     from sn37.engine.masks import mask_with_infinity
 
     config = read_config(folder, architectures)
-    files = _weight_files(folder)
+    files = weight_files(folder)
     name = (config.architectures or [""])[0]
     architecture = ARCHITECTURES[name]
     cls = cast("type[PreTrainedModel]", getattr(importlib.import_module(architecture.module), name))
@@ -68,7 +67,9 @@ def load(folder: Path, dtype: str, device: str, architectures: Iterable[str]) ->
 def read_config(folder: Path, architectures: Iterable[str]) -> PreTrainedConfig:
     """The config of the model in `folder`, of an allowed architecture, without fields foreign to it."""
     allowed = tuple(architectures)
-    data = _json(folder / "config.json", _MAX_CONFIG_BYTES)
+    data = read_json(folder / "config.json", _MAX_CONFIG_BYTES)
+    if not isinstance(data, dict):
+        raise ModelFault("config.json holds no JSON object")
     named = data.get("architectures")
     if not isinstance(named, list) or len(named) != 1 or not isinstance(named[0], str):
         raise ModelFault(f"config.json names the architectures {named!r}; expected exactly one")
@@ -90,23 +91,6 @@ def read_config(folder: Path, architectures: Iterable[str]) -> PreTrainedConfig:
     architecture.check(config)
     config.architectures = [name]
     return config
-
-
-def _weight_files(folder: Path) -> list[Path]:
-    """The safetensors files of the model: the single one, or those its index names."""
-    single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
-    if single.is_file() == index.is_file():
-        raise ModelFault("expected either model.safetensors or model.safetensors.index.json, and not both")
-    if single.is_file():
-        return [single]
-    places = _json(index, _MAX_INDEX_BYTES).get("weight_map")
-    if not isinstance(places, Mapping) or not places or not all(isinstance(name, str) for name in places.values()):
-        raise ModelFault("model.safetensors.index.json has no weight_map from tensors to files")
-    files = [folder / name for name in sorted(set(places.values()))]
-    for file in files:
-        if file.name not in places.values() or not file.match("model-*-of-*.safetensors") or not file.is_file():
-            raise ModelFault(f"model.safetensors.index.json names the file {str(file.name)!r}, which is no part of it")
-    return files
 
 
 class _Tensor(Protocol):
@@ -178,23 +162,6 @@ def _check_runs(model: PreTrainedModel) -> None:
         if is_out_of_memory(error):
             raise
         raise ModelFault(f"the model loads but does not run: {_first_line(error)}") from error
-
-
-def _json(path: Path, max_bytes: int) -> dict[str, object]:
-    try:
-        with path.open("rb") as file:
-            raw = file.read(max_bytes + 1)
-    except FileNotFoundError:
-        raise ModelFault(f"{path.name} is missing") from None
-    if len(raw) > max_bytes:
-        raise ModelFault(f"{path.name} is larger than {max_bytes} bytes")
-    try:
-        data = json.loads(raw)
-    except (ValueError, RecursionError) as error:
-        raise ModelFault(f"{path.name} is no JSON: {_first_line(error)}") from None
-    if not isinstance(data, dict):
-        raise ModelFault(f"{path.name} holds no JSON object")
-    return data
 
 
 def _first_line(error: BaseException) -> str:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import tempfile
+from base64 import b64decode
+from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 
+from sn37.checks.files import is_weights, published_files
 from sn37.competition import Constraints
-from sn37.errors import ConfigError, DataFault, ModelFault
-from sn37.hub import fetch, publish
+from sn37.errors import ConfigError, DataFault, HubFault
+from sn37.hub import fetch
 from sn37.hub.cache import Cache, Lease
+from sn37.hub.connection import Connection, Refused, RepoType
 from sn37.hub.fetch import FetchedModel
-from sn37.hub.repos import RemoteFile, RepoType, commits, file_path, full_commit, listing, opened
-from sn37.hub.wire import Absent, TooLong, Wire
-from sn37.submission import ModelId
+from sn37.submission import ModelId, is_full_commit
 
 __all__ = ["Hub"]
 
@@ -35,7 +38,7 @@ _MAX_TOKENIZER_BYTES = 512 << 20
 class Hub:
     """A Hugging Face hub.
 
-    endpoint: None for huggingface_hub's own default; token: sent with every request, None for none
+    endpoint: None for huggingface_hub's own default; token: sent with every request to it, None for none
     (a token found on the machine is never used); cache: folder of fetched models and tokenizers;
     timeout_s: of each wait for the hub; attempts: tries without progress before a HubFault.
 
@@ -62,14 +65,14 @@ class Hub:
             raise ConfigError(f"the hub's endpoint is {endpoint!r}; expected an address that starts with https://")
         if attempts < 1 or timeout_s <= 0:
             raise ConfigError(f"attempts and timeout_s are {attempts} and {timeout_s}; both are above 0")
-        self.wire = Wire(endpoint.rstrip("/"), token, timeout_s, attempts, first_wait_s)
+        self.connection = Connection(endpoint.rstrip("/"), token, timeout_s, attempts, first_wait_s)
         self.cache = Cache(Path(cache), max_cache_bytes)
         self._tokenizers: dict[str, Lease] = {}
 
     @property
     def endpoint(self) -> str:
         """The hub's address, without a slash at the end."""
-        return self.wire.endpoint
+        return self.connection.endpoint
 
     def publish(self, folder: Path, repo: str, *, private: bool = True) -> str:
         """Upload the model in `folder` to the repo, making it where it is missing; the commit.
@@ -78,47 +81,77 @@ class Hub:
         are removed from the repo. Doing it again changes nothing and gives the same commit.
         Raises ConfigError (no token, no right, a public repo where a private one is asked for) and HubFault.
         """
-        return publish.publish(self.wire, Path(folder), repo, private=private)
+        paths = published_files(Path(folder))
+        if "config.json" not in paths or not any(map(is_weights, paths)):
+            raise ConfigError(f"{folder} holds no model: expected config.json and model.safetensors (or its shards)")
+        return self._publish(repo, "model", paths, private=private, whole=True)
 
     def publish_file(
         self, repo: str, name: str, data: bytes, *, repo_type: RepoType = "model", private: bool = False
     ) -> str:
         """Put one file into a repo, made where it is missing; the commit. Raises as `publish` does."""
-        return publish.publish_file(self.wire, repo, name, data, repo_type=repo_type, private=private)
+        with tempfile.TemporaryDirectory(prefix="sn37-") as folder:
+            path = Path(folder) / "file"
+            path.write_bytes(data)
+            return self._publish(repo, repo_type, {name: path}, private=private, whole=False)
 
     def make_public(self, repo: str, *, repo_type: RepoType = "model") -> None:
         """Let everybody read the repo. Raises ConfigError and HubFault."""
-        publish.make_public(self.wire, repo, repo_type)
+        self._check_token(repo)
+        self.connection.ask("make_public", repo=repo, repo_type=repo_type)
+
+    def _publish(self, repo: str, repo_type: RepoType, paths: Mapping[str, Path], *, private: bool, whole: bool) -> str:
+        self._check_token(repo)
+        return str(
+            self.connection.ask(
+                "publish",
+                size_bytes=sum(path.stat().st_size for path in paths.values()),
+                repo=repo,
+                repo_type=repo_type,
+                paths={name: str(path.absolute()) for name, path in paths.items()},
+                private=private,
+                whole=whole,
+            )
+        )
+
+    def _check_token(self, repo: str) -> None:
+        if self.connection.token is None:
+            raise ConfigError(f"publishing to {repo} needs a token of the hub {self.endpoint}; give one")
 
     def read_file(self, repo: str, commit: str, name: str, max_bytes: int, *, repo_type: RepoType = "model") -> bytes:
         """One small file at an exact commit. Raises ConfigError where it is missing or longer, and HubFault."""
         where = f"{name} of {repo}@{commit}"
-        if not full_commit(commit):
+        if not is_full_commit(commit):
             raise ConfigError(f"{repo}@{commit}: expected a full commit of 40 lower-case hexadecimal digits")
-        parts: list[bytes] = []
         try:
-            opened(self.wire, repo, repo_type, commit, private_too=False)
-            self.wire.download(file_path(repo, repo_type, commit, name), parts.append, max_bytes)
-        except Absent as error:
-            raise ConfigError(f"{where} is not there, or not public ({error})") from None
-        except TooLong:
-            raise ConfigError(f"{where} is longer than {max_bytes} bytes") from None
-        return b"".join(parts)
+            listed = self.connection.files(repo, repo_type, commit, private_too=False)
+            if name not in (file.path for file in listed):
+                raise Refused("file", "no such file")
+            data = b64decode(
+                self.connection.ask(
+                    "read_file", repo=repo, repo_type=repo_type, commit=commit, path=name, max_bytes=max_bytes
+                )
+            )
+        except Refused as refused:
+            raise ConfigError(f"{where} is not there, or not public ({refused.reason})") from None
+        if len(data) > max_bytes:
+            raise ConfigError(f"{where} is longer than {max_bytes} bytes")
+        return data
 
     def model_size(self, repo: str, commit: str, *, private_too: bool = False) -> Mapping[str, int]:
         """Bytes of each of the model's files by path, asked without downloading any. Raises ModelFault, HubFault."""
-        return fetch.model_files(self.wire, repo, commit, private_too=private_too)
+        return fetch.model_files(self.connection, repo, commit, private_too=private_too)
 
     def fetch_model(
         self, model: ModelId, hotkey: str, constraints: Constraints, *, private_too: bool = False
     ) -> FetchedModel:
-        """The model as committed by `hotkey`, checked in the protocol's order (section 7) up to its architecture.
+        """The model as committed by `hotkey`, checked in the protocol's order (section 7) up to its parameters.
 
         private_too: for its owner, before it is public. Hold the result as long as its folder is
-        used. Raises ModelFault with the first reason, HubFault when the hub does not answer, and
-        EvaluatorFault where there is no room for it.
+        used. Raises ModelFault with the first reason, SubmissionFault where the hub fails on this repo only, HubFault
+        where it serves nobody, and EvaluatorFault where there is no room.
         """
-        return fetch.fetch_model(self.wire, self.cache, model, hotkey, constraints, private_too=private_too)
+        return fetch.fetch_model(self.connection, self.cache, model, hotkey, constraints, private_too=private_too)
 
     def fetch_tokenizer(self, spec: str, as_of: datetime | None = None) -> tuple[Path, str]:
         """(folder, commit) of a tokenizer `namespace/name`, or `namespace/name@commit`.
@@ -127,19 +160,19 @@ class Hub:
         folder stays as long as this hub object. Raises DataFault, HubFault and EvaluatorFault.
         """
         repo, _, commit = spec.partition("@")
-        if "@" in spec and not full_commit(commit):
+        if "@" in spec and not is_full_commit(commit):
             raise ConfigError(f"the tokenizer {spec!r}: expected a full commit of 40 hexadecimal digits after the @")
+        commit = commit or self.newest_commit(repo, "model", as_of)
         try:
-            commit = commit or self._newest(repo, "model", as_of)
-            opened(self.wire, repo, "model", commit, private_too=False)
-            files = [f for f in listing(self.wire, repo, "model", commit) if f.path in _TOKENIZER_FILES]
-            lease = self._tokenizer(repo, commit, files)
-        except (Absent, ModelFault, OverflowError) as error:
-            raise DataFault(f"the tokenizer {spec} is not there, or not public ({error})") from None
+            lease = self._tokenizer(repo, commit)
+        except Refused as refused:
+            raise DataFault(f"the tokenizer {spec} is not there, or not public ({refused.reason})") from None
         self._tokenizers[f"{repo}@{commit}"] = lease
         return lease.folder, commit
 
-    def _tokenizer(self, repo: str, commit: str, files: Sequence[RemoteFile]) -> Lease:
+    def _tokenizer(self, repo: str, commit: str) -> Lease:
+        listed = self.connection.files(repo, "model", commit, private_too=False)
+        files = [file for file in listed if file.path in _TOKENIZER_FILES]
         if not any(file.path.startswith("tokenizer") for file in files):
             raise DataFault(f"the repo {repo} at {commit} holds no tokenizer")
         size = sum(file.size for file in files)
@@ -151,19 +184,29 @@ class Hub:
         if lease is not None:
             return lease
         with self.cache.incoming(size) as folder:
-            return self.cache.adopt(name, folder, fetch.save(self.wire, repo, "model", commit, files, folder))
+            entries = [asdict(file) for file in files]
+            digests = self.connection.ask(
+                "save",
+                size_bytes=size,
+                max_file_bytes=_MAX_TOKENIZER_BYTES,
+                repo=repo,
+                commit=commit,
+                files=entries,
+                folder=str(folder),
+            )
+            return self.cache.adopt(name, folder, digests)
 
     def newest_commit(self, repo: str, repo_type: RepoType, as_of: datetime | None) -> str:
         """The repo's newest commit at or before `as_of` (the newest of all for None). Raises DataFault, HubFault."""
-        try:
-            return self._newest(repo, repo_type, as_of)
-        except Absent as error:
-            raise DataFault(f"the {repo_type} repo {repo} is not there, or not public ({error})") from None
-
-    def _newest(self, repo: str, repo_type: RepoType, as_of: datetime | None) -> str:
         if as_of is not None and as_of.tzinfo is None:
             raise ValueError(f"as_of is {as_of}; expected a time with its time zone")
-        for commit, when in commits(self.wire, repo, repo_type):
-            if as_of is None or when <= as_of:
-                return commit
-        raise DataFault(f"the {repo_type} repo {repo} has no commit at or before {as_of}")
+        moment = None if as_of is None else as_of.isoformat()
+        try:
+            commit = self.connection.ask("newest_commit", repo=repo, repo_type=repo_type, as_of=moment)
+        except Refused as refused:
+            raise DataFault(f"the {repo_type} repo {repo} is not there, or not public ({refused.reason})") from None
+        if commit is None:
+            raise DataFault(f"the {repo_type} repo {repo} has no commit at or before {as_of}")
+        if not is_full_commit(commit):
+            raise HubFault(f"the hub's history of {repo} holds {commit!r} for a commit")
+        return str(commit)

@@ -99,7 +99,7 @@ def verify(model: ModelId, competition: Competition, hub: Hub, hotkey: str) -> s
 
     with tempfile.TemporaryDirectory(prefix="sn37-publish-") as empty:
         # A cache of its own: nothing that lies about here may stand in for what the hub has.
-        fresh = Hub(hub.endpoint, hub.wire.token, cache=Path(empty))
+        fresh = Hub(hub.endpoint, hub.connection.token, cache=Path(empty))
         with fresh.fetch_model(model, hotkey, competition.constraints, private_too=True) as fetched:
             return fetched.content_hash
 

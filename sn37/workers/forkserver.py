@@ -40,7 +40,8 @@ Message = dict[str, Any]
 """A JSON object: what a worker reports, and what its function returns."""
 
 _ATOMIC_BYTES = 4096
-_POLL_S = 0.05
+_POLL_S, _END_POLL_S = 0.05, 0.002
+"""How often limits are looked at, and the end of a worker that has said its last."""
 
 
 @dataclass(frozen=True)
@@ -118,13 +119,13 @@ def _watch(caller: socket.socket, alive: int, request: Request) -> NoReturn:
 def _keep_limits(caller: socket.socket, alive: int, reader: int, pid: int, request: Request) -> Message:
     """Wait for the worker's end, in its own way or by a limit: {"how", "code"?, "peak_bytes"?}."""
     deadline = time.monotonic() + request.time_limit_s
-    peak = 0
+    peak, poll_s = 0, _POLL_S
     with selectors.DefaultSelector() as selector:
         selector.register(reader, selectors.EVENT_READ)
         selector.register(caller, selectors.EVENT_READ)
         selector.register(alive, selectors.EVENT_READ)
         while True:
-            for key, _ in selector.select(_POLL_S):
+            for key, _ in selector.select(poll_s):
                 if key.fd != reader:  # neither ever writes: the caller, or the program, is gone
                     return {"how": "abandoned"}
                 data = os.read(reader, MAX_MESSAGE_BYTES)
@@ -132,6 +133,7 @@ def _keep_limits(caller: socket.socket, alive: int, reader: int, pid: int, reque
                     caller.sendall(data)
                 else:
                     selector.unregister(reader)
+                    poll_s = _END_POLL_S
             peak = max(peak, sandbox.memory_of(pid))
             done, status = os.waitpid(pid, os.WNOHANG)
             if done:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -146,7 +147,7 @@ def test_weights_that_are_no_safetensors_are_a_fault_of_the_model(saved: Save) -
     with pytest.raises(ModelFault, match="no safetensors"):
         load(folder, "float32", "cpu", ARCHITECTURES)
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
-    with pytest.raises(ModelFault, match="expected either"):
+    with pytest.raises(ModelFault, match="no safetensors weights"):
         load(folder, "float32", "cpu", ARCHITECTURES)
 
 
@@ -205,6 +206,17 @@ def test_one_tensor_in_two_files_is_a_fault_of_the_model(model_of: Callable[[str
 
 def test_two_sets_of_weights_are_a_fault_of_the_model(saved: Save) -> None:
     folder = saved("llama")
-    (folder / "model.safetensors.index.json").write_text('{"weight_map": {}}')
-    with pytest.raises(ModelFault, match="not both"):
+    shutil.copy(folder / "model.safetensors", folder / "model-00001-of-00001.safetensors")
+    with pytest.raises(ModelFault, match="which of them is the model is unclear"):
+        load(folder, "float32", "cpu", ARCHITECTURES)
+
+
+def test_an_index_beside_a_single_file_speaks_of_that_file_or_is_refused(saved: Save) -> None:
+    folder = saved("llama")
+    places = dict.fromkeys(load_file(folder / "model.safetensors"), "model.safetensors")
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": places}))
+    assert load(folder, "float32", "cpu", ARCHITECTURES)
+    places["model.norm.weight"] = "model-00001-of-00001.safetensors"
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": places}))
+    with pytest.raises(ModelFault, match="which is missing"):
         load(folder, "float32", "cpu", ARCHITECTURES)

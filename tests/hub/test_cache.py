@@ -54,7 +54,7 @@ def test_a_model_is_downloaded_once(fetch: Callable[..., FetchedModel], upload: 
     server.stats.reset()
     assert fetch(model) == first
     assert body_bytes(server) == 0
-    assert server.stats.requests == 2, "whether the repo is still there, and what it holds, is asked each time"
+    assert server.stats.requests == 1, "whether the repo is still there, and what it holds, is asked each time"
 
 
 def test_equal_content_under_another_name_is_not_downloaded_again(

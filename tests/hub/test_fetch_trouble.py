@@ -87,7 +87,7 @@ TROUBLE = {
     "500": Fault("GET", status=500, times=3),
     "503 on a file": Fault("resolve", status=503, times=3),
     "cut in a file": Fault("resolve.*safetensors", cut_after=50, times=3),
-    "cut in a listing": Fault("tree", cut_after=20, times=3),
+    "cut in a listing": Fault("revision", cut_after=20, times=3),
     "slow": Fault("resolve", delay_s=0.2, times=3),
 }
 

@@ -116,7 +116,7 @@ def test_a_folder_without_a_model_is_not_published(connect: Connect, tmp_path: P
         Fault("POST.*commit", status=500, times=2),
         Fault("POST.*batch", status=429, retry_after_s=0, times=2),
         Fault("POST.*commit", cut_after=0, times=1),
-        Fault("GET.*tree", cut_after=1, times=2),
+        Fault("GET.*model$", cut_after=1, times=2),
     ],
     ids=lambda fault: f"{fault.where} {fault.status}",
 )

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from faulty_hub import FaultyHub
 
 from sn37.chain import Subnet
 from sn37.competition import Competition, Constraints, EvalTask, Fixed
 from sn37.devnet.chain import Chain
-from sn37.devnet.hub import HubServer
 from sn37.hub import Hub
 from sn37.miner import training
 
@@ -65,7 +65,7 @@ class Surroundings:
     """The outside world of one miner. tokens: user -> token."""
 
     chain: Chain
-    server: HubServer
+    server: FaultyHub
     subnet: Subnet
     cache: Path
 
@@ -80,7 +80,7 @@ def outside(tmp_path: Path, wallet: Callable[[str], Any]) -> Iterator[Surroundin
     miner = wallet("miner")
     chain.register(NETUID, miner.hotkey.ss58_address)
     subnet = Subnet(chain.url, NETUID, wallet=miner, attempts=1)
-    with HubServer(tmp_path / "hub", clock=chain.now) as server, subnet:
+    with FaultyHub(tmp_path / "hub", clock=chain.now) as server, subnet:
         yield Surroundings(chain, server, subnet, tmp_path / "cache")
     chain.close()
 

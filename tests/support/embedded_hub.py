@@ -17,7 +17,10 @@ from sn37.hub import Hub
 from sn37.submission import ModelId, content_hash, secure_hash
 
 HOTKEY = "5GrwvaEF5zXb26Fz9rcQpDWS57CtERHpNehXCPcNoHGKutQY"
-CONFIG = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 4}
+CONFIG = {
+    **{"architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": 8, "hidden_size": 4},
+    **{"intermediate_size": 4, "num_hidden_layers": 1, "num_attention_heads": 1},
+}
 
 
 class Time:

@@ -41,6 +41,7 @@ class Reads:
         files = "/{namespace}/{name}/resolve/{revision}/{path:path}"
         return [
             Route("/api/whoami-v2", self.whoami, name="whoami"),
+            Route("/api/models", self.models, name="models"),
             Route(repo, self.info, name="info"),
             Route(repo + "/revision/{revision}", self.info, name="info"),
             Route(repo + "/tree/{revision}", self.tree, name="tree"),
@@ -67,6 +68,11 @@ class Reads:
             raise Refused(401, "Invalid username or password.")
         token = {"type": "access_token", "accessToken": {"displayName": "devnet", "role": "write"}}
         return JSONResponse({"type": "user", "id": user, "name": user, "fullname": user, "orgs": [], "auth": token})
+
+    async def models(self, request: Request) -> Response:
+        """The public models, sorted."""
+        public = (repo.id for repo in self.storage.repos() if repo.type == "models" and not self.storage.private(repo))
+        return _page(request, [{"id": name, "private": False} for name in public], _COMMITS_PAGE)
 
     async def info(self, request: Request) -> Response:
         repo, commit = self._commit(request)
