@@ -13,12 +13,13 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from html import escape
-from typing import Any
+from typing import Any, Literal
 
 from sn37.errors import EvaluatorFault
 from sn37.html import table
 
 __all__ = [
+    "ANY_TOKENIZER",
     "ARCHITECTURES",
     "Competition",
     "Constraints",
@@ -45,7 +46,11 @@ ARCHITECTURES = (
 )
 """Every architecture a competition may allow: transformers' class names."""
 
+ANY_TOKENIZER = "any"
+"""What a file says where each model brings its own tokenizer."""
+
 _NAME = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
+_REPO = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*(@[0-9a-f]{40})?")
 
 
 def _expect(holds: bool, name: str, value: object, expected: str) -> None:
@@ -58,6 +63,9 @@ class Fixed:
     """An epsilon that never changes."""
 
     value: float
+    """The share of its loss by which an earlier commitment is ahead, in [0, 1)."""
+    kind: Literal["fixed"] = "fixed"
+    """What a file calls it."""
 
     def __post_init__(self) -> None:
         _expect(0 <= self.value < 1, "epsilon", self.value, "a number in [0, 1)")
@@ -77,8 +85,13 @@ class LinearDecay:
     """An epsilon that falls linearly from `start` to `end` within `decay_blocks` of the commitment."""
 
     start: float
+    """Epsilon at the commitment's own block, in [end, 1)."""
     end: float
+    """Epsilon once it has fully decayed, 0 or more."""
     decay_blocks: int
+    """Blocks from start to end."""
+    kind: Literal["linear_decay"] = "linear_decay"
+    """What a file calls it."""
 
     def __post_init__(self) -> None:
         _expect(0 <= self.end <= self.start < 1, "epsilon", (self.start, self.end), "0 <= end <= start < 1")
@@ -102,6 +115,9 @@ Epsilon = Fixed | LinearDecay
 class Unnormalized:
     """The raw score is the normalized score."""
 
+    kind: Literal["none"] = "none"
+    """What a file calls it."""
+
     def __call__(self, score: float) -> float:
         return score
 
@@ -111,6 +127,9 @@ class InverseExponential:
     """Maps a loss from [0, ceiling] to [0, 1], steepest near 0; 1 from the ceiling on."""
 
     ceiling: float
+    """The loss from which on the normalized score is 1, above 0."""
+    kind: Literal["inverse_exponential"] = "inverse_exponential"
+    """What a file calls it."""
 
     def __post_init__(self) -> None:
         _expect(math.isfinite(self.ceiling) and self.ceiling > 0, "ceiling", self.ceiling, "a number above 0")
@@ -126,24 +145,30 @@ Normalization = Unnormalized | InverseExponential
 
 @dataclass(frozen=True)
 class Constraints:
-    """What a model must be to take part.
-
-    tokenizer: a hub repo (`namespace/name`, or `namespace/name@commit`), or None: each model brings
-    its own. norm_soft: Frobenius norm that at most the share `norm_soft_share` of the linear layers
-    may exceed; norm_hard: the norm none may exceed.
-    """
+    """What a model must be to take part."""
 
     architectures: tuple[str, ...]
+    """Those allowed: transformers' class names, out of `ARCHITECTURES`."""
     max_parameters: int
+    """The most parameters."""
     max_bytes: int
+    """The most bytes of all its files together."""
     sequence_length: int
+    """The most tokens of a row, prompt and reply together."""
     tokenizer: str | None
+    """A hub repo (`namespace/name`, or `namespace/name@commit`); None: each model brings its own."""
     delay_blocks: int
+    """The pick-up delay: blocks from a commitment to the first sync block at which it takes part."""
     min_parameters: int = 0
+    """The fewest parameters."""
     dtype: str = "bfloat16"
+    """What models are loaded as: bfloat16, float16 or float32."""
     norm_soft: float = 200.0
+    """Frobenius norm that at most the share `norm_soft_share` of the linear layers may exceed."""
     norm_soft_share: float = 0.15
+    """The share of the linear layers that may exceed `norm_soft`, in [0, 1]."""
     norm_hard: float = 1000.0
+    """Frobenius norm that no linear layer may exceed."""
 
     def __post_init__(self) -> None:
         _expect(bool(self.architectures), "architectures", self.architectures, "at least one")
@@ -157,6 +182,9 @@ class Constraints:
         )
         for name in ("max_parameters", "max_bytes", "sequence_length"):
             _expect(getattr(self, name) > 0, name, getattr(self, name), "1 or more")
+        repo = self.tokenizer is None or bool(_REPO.fullmatch(self.tokenizer))
+        expected = f"a hub repo (namespace/name or namespace/name@commit), or {ANY_TOKENIZER!r}"
+        _expect(repo, "tokenizer", self.tokenizer, expected)
         _expect(self.delay_blocks >= 0, "delay_blocks", self.delay_blocks, "0 or more")
         _expect(self.dtype in ("bfloat16", "float16", "float32"), "dtype", self.dtype, "bfloat16, float16 or float32")
         _expect(0 < self.norm_soft <= self.norm_hard, "norm_soft", self.norm_soft, "above 0, at most norm_hard")
@@ -165,15 +193,13 @@ class Constraints:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How a competition's models are run; part of the competition, so that all validators do the same.
-
-    batch_tokens: padded tokens that generation works on at once, and eight times those of a batch of losses (all
-    batches are planned from it and the samples alone);
-    time_limit_s: seconds after which one model's evaluation is killed.
-    """
+    """How a competition's models are run; part of the competition, so that all validators do the same."""
 
     batch_tokens: int = 32_768
+    """Padded tokens that generation works on at once, eight times those of a batch of losses. All batches are planned
+    from it and the samples alone."""
     time_limit_s: int = 3_600
+    """Seconds after which one model's evaluation is killed."""
 
     def __post_init__(self) -> None:
         _expect(self.batch_tokens > 0, "batch_tokens", self.batch_tokens, "1 or more")
@@ -185,12 +211,19 @@ class EvalTask:
     """One evaluation task: where its samples come from, how an answer becomes a number, what it weighs."""
 
     name: str
+    """Upper-case letters, digits and _; its samples are drawn from a generator seeded with it."""
     source: str
+    """The registered source of its samples."""
     method: str
+    """The registered method that makes a number of the answers."""
     weight: float
+    """Its share of the score, in (0, 1]."""
     source_args: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    """The source's arguments, JSON data."""
     method_args: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    """The method's arguments, JSON data."""
     normalization: Normalization = Unnormalized()
+    """Raw score -> normalized score."""
 
     def __post_init__(self) -> None:
         _expect(bool(_NAME.fullmatch(self.name)), "task name", self.name, "upper-case letters, digits and _")
@@ -204,13 +237,21 @@ class Competition:
     """One competition. `digest` changes whenever anything that could change a score does."""
 
     id: int
+    """0 to 99, as a commitment names it."""
     name: str
+    """Upper-case letters, digits and _."""
     constraints: Constraints
+    """What a model must be."""
     epsilon: Epsilon
+    """The advantage of earlier commitments."""
     tasks: tuple[EvalTask, ...]
+    """Their weights sum to 1."""
     title: str = ""
+    """One line for people."""
     description: str = ""
+    """A paragraph for people."""
     evaluation: Evaluation = Evaluation()
+    """How models are run."""
 
     def __post_init__(self) -> None:
         _expect(0 <= self.id <= 99, "competition id", self.id, "0 to 99 (two digits fit in a commitment)")
@@ -238,18 +279,10 @@ class Competition:
                 )
         return math.fsum(task.weight * task.normalization(raw[task.name]) for task in self.tasks)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data: what the digest covers and a record keeps."""
-        data = asdict(self)
-        data["epsilon"] = {"kind": _kind(self.epsilon), **data["epsilon"]}
-        for task, plain in zip(self.tasks, data["tasks"], strict=True):
-            plain["normalization"] = {"kind": _kind(task.normalization), **plain["normalization"]}
-        return data
-
     @property
     def digest(self) -> str:
         """SHA-256 of the competition's canonical JSON, without its title and description."""
-        data = {k: v for k, v in self.to_dict().items() if k not in ("title", "description")}
+        data = {name: value for name, value in asdict(self).items() if name not in ("title", "description")}
         text = json.dumps(data, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -258,7 +291,7 @@ class Competition:
         return f"competition {self.id} {self.name}: {tasks}"
 
     def _repr_html_(self) -> str:
-        tasks = [(t.name, t.source, t.method, _kind(t.normalization), f"{t.weight:g}") for t in self.tasks]
+        tasks = [(t.name, t.source, t.method, t.normalization.kind, f"{t.weight:g}") for t in self.tasks]
         limits = {**asdict(self.constraints), "epsilon": _said(self.epsilon)}
         limits["architectures"] = ", ".join(self.constraints.architectures)
         limits["tokenizer"] = self.constraints.tokenizer or "any: each model brings its own"
@@ -270,10 +303,8 @@ class Competition:
 
 
 def _said(epsilon: Epsilon) -> str:
-    return f"{_kind(epsilon)} " + ", ".join(f"{name} {value:g}" for name, value in asdict(epsilon).items())
-
-
-_KINDS = {Fixed: "fixed", LinearDecay: "linear_decay", Unnormalized: "none", InverseExponential: "inverse_exponential"}
+    figures = ", ".join(f"{name} {value:g}" for name, value in asdict(epsilon).items() if name != "kind")
+    return f"{epsilon.kind} {figures}"
 
 
 def _plain(value: Any) -> bool:
@@ -283,7 +314,3 @@ def _plain(value: Any) -> bool:
     if isinstance(value, list | tuple):
         return all(_plain(item) for item in value)
     return value is None or isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value))
-
-
-def _kind(value: Epsilon | Normalization) -> str:
-    return _KINDS[type(value)]

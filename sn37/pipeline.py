@@ -5,15 +5,17 @@ Knows nothing of epochs: when a notebook is due is told by blocks, how it ended 
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from filelock import FileLock, Timeout
 
+from sn37.documents import parse
 from sn37.errors import ConfigError, Sn37Error, disk_fault
 from sn37.files import shipped, write_bytes
 from sn37.notebook import Run, check_parameters, run_notebook
@@ -44,40 +46,48 @@ class Pipeline:
     """The pause between two looks at the chain."""
 
 
+@dataclass(frozen=True)
+class _File:
+    """A pipeline as its file has it."""
+
+    name: str
+    notebook: str
+    cadence: Any = "sync"
+    refresh_blocks: int | None = None
+    time_limit_s: int = 12 * 3600
+    poll_s: float = 12.0
+    out: str = "out"
+    parameters: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[a-z0-9_-]{1,40}", self.name):
+            raise ValueError(f"name is {self.name!r}; expected up to 40 of a-z, 0-9, _ and -")
+        if self.cadence != "sync" and (type(self.cadence) is not int or self.cadence < 1):
+            raise ValueError(f"cadence is {self.cadence!r}; expected `sync` or a number of blocks above 0")
+        for name in ("refresh_blocks", "time_limit_s", "poll_s"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise ValueError(f"{name} is {value!r}; expected a number above 0")
+
+
 def read_pipeline(path: Path, overrides: Mapping[str, Any] | None = None) -> Pipeline:
-    """Read a pipeline file (YAML). Raises ConfigError naming the file and the field.
+    """Read a pipeline file (YAML). Raises ConfigError naming the file and every mistake in it.
 
     The notebook lies beside the file, or in the folder `notebooks` beside the file's own folder, or is a shipped one.
     """
     import yaml
-    from pydantic import BaseModel, ConfigDict, Field, ValidationError
-
-    class File(BaseModel):
-        model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
-        name: str = Field(pattern=r"^[a-z0-9_-]{1,40}$")
-        notebook: str = Field(min_length=1)
-        cadence: Any = "sync"
-        refresh_blocks: int | None = Field(None, ge=1)
-        time_limit_s: int = Field(12 * 3600, ge=1)
-        poll_s: float = Field(12.0, gt=0)
-        out: str = "out"
-        parameters: dict[str, Any] = {}
 
     if not path.is_file():
         raise ConfigError(f"there is no pipeline file {path}; `sn37 init` writes the shipped ones into a folder")
     try:
-        file = File.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigError(f"{path} is no valid YAML: {' '.join(str(error).split())}") from error
-    except ValidationError as error:
-        raise ConfigError(f"{path}: {_problem(error, list(File.model_fields))}") from error
-    cadence = file.cadence
-    if cadence != "sync" and (isinstance(cadence, bool) or not isinstance(cadence, int) or cadence < 1):
-        raise ConfigError(f"{path}: cadence is {cadence!r}; expected `sync` or a number of blocks above 0")
+    file = parse(_File, data, str(path))
     return Pipeline(
         name=file.name,
         notebook=_notebook(path, file.notebook),
-        cadence=cadence,
+        cadence=file.cadence,
         parameters=_overridden(file.parameters, overrides or {}),
         out=Path(file.out),
         refresh_blocks=file.refresh_blocks,
@@ -93,19 +103,6 @@ def _overridden(parameters: Mapping[str, Any], overrides: Mapping[str, Any]) -> 
         name, _, key = place.partition(".")
         given[name] = {**given.get(name, {}), key: value} if key else value
     return given
-
-
-def _problem(error: Any, known: list[str]) -> str:
-    """The first of pydantic's complaints, in one sentence."""
-    first = error.errors(include_url=False)[0]
-    place = ".".join(str(part) for part in first["loc"])
-    if first["type"] == "missing":
-        return f"{place} is missing"
-    if first["type"] == "extra_forbidden":
-        return f"unknown field {place}; the known fields are {', '.join(known)}"
-    if not place:
-        return f"expected fields such as `name: validator`, got {first['input']!r}"
-    return f"{place} is {first['input']!r}; expected {first['msg'].removeprefix('Input should be ')}"
 
 
 def _notebook(pipeline: Path, name: str) -> Path:

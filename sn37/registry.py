@@ -78,7 +78,7 @@ class Registry(Generic[T]):
     def __getitem__(self, name: str) -> Factory[T]:
         if name not in self._factories:
             known = f"expected one of {', '.join(self)}"
-            raise ConfigError(f"unknown {self.kind} {name!r}{suggestion(name, self)}; {known}")
+            raise ConfigError(f"unknown {self.kind} {name!r}; {known}{suggestion(name, self)}")
         return self._factories[name]
 
     def __contains__(self, name: object) -> bool:
@@ -89,6 +89,6 @@ class Registry(Generic[T]):
 
 
 def suggestion(name: object, known: Iterable[str]) -> str:
-    """`, did you mean ...?` where a known name is near, "" where none is."""
+    """`; did you mean ...?` where a known name is near, "" where none is."""
     near = difflib.get_close_matches(str(name), list(known), n=1)
-    return f" (did you mean {near[0]!r}?)" if near else ""
+    return f"; did you mean {near[0]!r}?" if near else ""

@@ -247,12 +247,6 @@ def test_title_and_description_do_not_change_the_digest():
     assert competition(title="a", description="b").digest == competition().digest
 
 
-def test_plain_data_survives_json():
-    data = competition().to_dict()
-    assert json.loads(json.dumps(data)) == json.loads(json.dumps(competition().to_dict()))
-    assert data["tasks"][0]["normalization"] == {"kind": "inverse_exponential", "ceiling": 40}
-
-
 def test_a_competition_shows_itself_without_letting_markup_in():
     shown = competition(title="<script>alert(1)</script>")._repr_html_()
     assert "<script>" not in shown

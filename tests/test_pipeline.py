@@ -280,8 +280,8 @@ def test_only_what_is_called_like_a_secret_is_taken_for_one(tmp_path, name, secr
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "expected fields such as"),
-        ("- a\n- b", "expected fields such as"),
+        ("", "expected a table of name, notebook"),
+        ("- a\n- b", "expected a table of name, notebook"),
         ("name: p", "notebook is missing"),
         ("name: P Q\nnotebook: book.ipynb", "name is 'P Q'; expected"),
         ("name: p\nnotebook: book.ipynb\nrefresh_blocks: 1.5", "refresh_blocks is 1.5; expected a valid integer"),

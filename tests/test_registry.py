@@ -64,5 +64,5 @@ def test_an_unknown_name_is_refused_and_the_known_ones_are_told(name):
 
 
 def test_a_slip_of_the_pen_gets_a_suggestion():
-    with pytest.raises(ConfigError, match=r"unknown fruit 'paer' \(did you mean 'pear'\?\); expected one of"):
+    with pytest.raises(ConfigError, match=r"unknown fruit 'paer'; expected one of apple, pear; did you mean 'pear'\?$"):
         fruits("pear", "apple")["paer"]

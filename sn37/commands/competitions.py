@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,7 +15,7 @@ from sn37.errors import ConfigError
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from sn37.competition import Competition
+    from sn37.competition import Competition, Epsilon, Normalization
     from sn37.competitions.funding import ReadHub
     from sn37.schedule import Schedule, Share
 
@@ -55,17 +56,21 @@ def show(
     ] = None,
     hub: HubAddress = None,
     tasks: Tasks = None,
+    toml: Annotated[bool, typer.Option("--toml", help="As a competition file, to start one's own from.")] = False,
 ) -> None:
     """One competition whole: constraints, epsilon, tasks."""
     from sn37.competition import Competition
-    from sn37.competitions import load_tasks
+    from sn37.competitions import load_tasks, write_competition
     from sn37.competitions.funding import read_item
 
     load_tasks(tasks or ())
     competition = read_item(name, Path(), _reader(hub), block)
     if not isinstance(competition, Competition):
         raise ConfigError(f"{name!r} is no competition but the public split; see `sn37 competitions list`")
-    _show(competition)
+    if toml:
+        typer.echo(write_competition(competition), nl=False)
+    else:
+        _show(competition)
 
 
 @app.command()
@@ -73,13 +78,36 @@ def check(
     file: File,
     tasks: Tasks = None,
 ) -> None:
-    """Check a competition file; every mistake is told with its place and the choices."""
+    """Check a competition file; all its mistakes are told in one go, each with its place and the choices."""
     from sn37.competitions import load_tasks, read_competition
 
     load_tasks(tasks or ())
     competition = read_competition(file)
     typer.echo(f"{file} is right: {competition}")
     typer.echo(f"digest {competition.digest}")
+
+
+@app.command()
+def parts(tasks: Tasks = None) -> None:
+    """The sources and methods that a competition may be made of, with their arguments and defaults."""
+    from rich.table import Table
+
+    from sn37.competitions import load_tasks
+    from sn37.methods import METHODS
+    from sn37.sources import SOURCES
+
+    load_tasks(tasks or ())
+    for registry in (SOURCES, METHODS):
+        table = Table("name", "what it is", "arguments", title=f"{registry.kind}s", title_justify="left")
+        for name in registry:
+            factory = registry[name]
+            arguments = [
+                f"{key} = {parameter.default!r}" if parameter.default is not parameter.empty else f"{key} (needed)"
+                for key, parameter in factory.arguments.items()
+            ]
+            table.add_row(name, factory.summary, "\n".join(arguments) or "none")
+            table.add_section()
+        _print(table)
 
 
 @app.command()
@@ -194,15 +222,14 @@ def _show(competition: Competition) -> None:
     head = Text(f"{competition.id} {competition.name}", style="bold")
     head.append(f"  {competition.title}\n{competition.description}\n", style="not bold")
     tasks = Table("task", "weight", "source", "method", "normalization", title="tasks (lower is better)")
-    data = competition.to_dict()
-    for task, plain in zip(competition.tasks, data["tasks"], strict=True):
+    for task in competition.tasks:
         source, method = _call(task.source, task.source_args), _call(task.method, task.method_args)
-        tasks.add_row(task.name, f"{task.weight:g}", source, method, _kind(plain["normalization"]))
+        tasks.add_row(task.name, f"{task.weight:g}", source, method, _kind(task.normalization))
     facts = Table("constraint", "value", title="constraints")
-    for name, value in data["constraints"].items():
+    for name, value in asdict(competition.constraints).items():
         facts.add_row(name, _plain(name, value))
-    facts.add_row("epsilon", _kind(data["epsilon"]))
-    for name, value in data["evaluation"].items():
+    facts.add_row("epsilon", _kind(competition.epsilon))
+    for name, value in asdict(competition.evaluation).items():
         facts.add_row(name, f"{value:,}")
     for table in (tasks, facts):
         table.title_justify = "left"
@@ -215,9 +242,9 @@ def _call(name: str, args: Mapping[str, Any]) -> Any:
     return Text("\n".join([name, *(f"  {key} = {value!r}" for key, value in args.items())]))
 
 
-def _kind(plain: Mapping[str, Any]) -> str:
-    values = ", ".join(f"{key} {value:g}" for key, value in plain.items() if key != "kind")
-    return f"{plain['kind']} {values}".strip()
+def _kind(value: Epsilon | Normalization) -> str:
+    figures = ", ".join(f"{key} {figure:g}" for key, figure in asdict(value).items() if key != "kind")
+    return f"{value.kind} {figures}".strip()
 
 
 def _plain(name: str, value: Any) -> str:

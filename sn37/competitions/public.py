@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 from sn37.competition import Competition
 from sn37.competitions.reader import parse_toml, read_competition, read_text
+from sn37.documents import parse
 from sn37.errors import ConfigError
 from sn37.schedule import Period, Schedule, Share
 
@@ -29,24 +31,35 @@ def public_schedule() -> Schedule:
     return read_schedule(_FOLDER / _SCHEDULE)
 
 
-def read_schedule(path: Path) -> Schedule:
-    """A schedule file; the competition files it names lie beside it."""
-    from sn37.competitions.tables import checked
+@dataclass(frozen=True)
+class _Period:
+    """A period as a schedule file has it: competition files and their shares."""
 
+    from_block: int
+    shares: dict[str, float]
+
+
+@dataclass(frozen=True)
+class _Document:
+    """A schedule file."""
+
+    default_id: int
+    periods: list[_Period]
+
+
+def read_schedule(path: Path) -> Schedule:
+    """A schedule file; the competition files it names lie beside it. Raises ConfigError."""
     where = path.name
-    data = parse_toml(read_text(path, where), where)
-    values = checked({"default_id": int, "periods": list[dict[str, object]]}, data, where)
+    document = parse(_Document, parse_toml(read_text(path, where), where), where)
     periods = []
-    for number, table in enumerate(values["periods"]):
-        place = f"{where}: periods[{number}]"
-        period = checked({"from_block": int, "shares": dict[str, float]}, table, place)
-        shares = tuple(Share(read_competition(path.parent / name), share) for name, share in period["shares"].items())
+    for number, period in enumerate(document.periods):
+        shares = [Share(read_competition(path.parent / name), share) for name, share in period.shares.items()]
         try:
-            periods.append(Period(period["from_block"], tuple(sorted(shares, key=lambda s: s.competition.id))))
+            periods.append(Period(period.from_block, tuple(sorted(shares, key=lambda s: s.competition.id))))
         except ValueError as error:
-            raise ConfigError(f"{place}: {error}") from None
+            raise ConfigError(f"{where}: periods[{number}]: {error}") from None
     try:
-        return Schedule(tuple(periods), values["default_id"])
+        return Schedule(tuple(periods), document.default_id)
     except ValueError as error:
         raise ConfigError(f"{where}: {error}") from None
 

@@ -7,40 +7,34 @@ A file looks like the ones beside this module. Tables: `[constraints]`, `[epsilo
 
 from __future__ import annotations
 
-import re
 import tomllib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from sn37.competition import (
+    ANY_TOKENIZER,
     Competition,
     Constraints,
     Epsilon,
     EvalTask,
     Evaluation,
-    Fixed,
-    InverseExponential,
-    LinearDecay,
     Normalization,
     Unnormalized,
 )
+from sn37.documents import argument_mistakes, mistakes
 from sn37.errors import ConfigError
 from sn37.methods import METHODS
-from sn37.registry import Registry
+from sn37.registry import Registry, suggestion
 from sn37.sources import SOURCES
 
-__all__ = ["ANY_TOKENIZER", "MAX_FILE_BYTES", "parse_toml", "read_competition"]
+__all__ = ["MAX_FILE_BYTES", "competition_from", "parse_toml", "read_competition", "read_text"]
 
 MAX_FILE_BYTES = 65_536
 """The largest competition file that is read."""
-
-ANY_TOKENIZER = "any"
-"""What a file says where each model brings its own tokenizer."""
-
-_EPSILONS: dict[str, type[Epsilon]] = {"fixed": Fixed, "linear_decay": LinearDecay}
-_NORMALIZATIONS: dict[str, type[Normalization]] = {"none": Unnormalized, "inverse_exponential": InverseExponential}
-_REPO = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*(@[0-9a-f]{40})?")
 
 
 def read_competition(file: Path | str, where: str = "", *, builtin_only: bool = False) -> Competition:
@@ -51,7 +45,7 @@ def read_competition(file: Path | str, where: str = "", *, builtin_only: bool = 
     """
     where = where or (str(file) if isinstance(file, Path) else "the competition")
     text = read_text(file, where) if isinstance(file, Path) else file
-    return _competition(parse_toml(text, where), where, builtin_only)
+    return competition_from(parse_toml(text, where), where, builtin_only=builtin_only)
 
 
 def read_text(path: Path, where: str) -> str:
@@ -78,95 +72,84 @@ def parse_toml(text: str, where: str) -> dict[str, Any]:
         raise ConfigError(f"{where}: not valid TOML: {error}") from None
 
 
-def _competition(data: Mapping[str, Any], where: str, builtin_only: bool) -> Competition:
-    from sn37.competitions.tables import checked, fill
+@dataclass(frozen=True)
+class _Task:
+    """A task as a file has it: the arguments of source and method stand beside their names."""
 
-    table = dict[str, Any]
-    columns = {
-        "id": int,
-        "name": str,
-        "title": (str, ""),
-        "description": (str, ""),
-        "constraints": table,
-        "epsilon": table,
-        "evaluation": (table, None),
-        "tasks": list[table],
-    }
-    values = checked(columns, data, where)
-    tasks = tuple(_task(task, f"{where}: tasks[{i}]", builtin_only) for i, task in enumerate(values["tasks"]))
+    name: str
+    weight: float
+    source: dict[str, Any]
+    method: dict[str, Any]
+    normalization: Annotated[Normalization, Field(discriminator="kind")] = Unnormalized()
+
+
+@dataclass(frozen=True)
+class _Document:
+    """A competition as a file, and a manifest, has it."""
+
+    id: int
+    name: str
+    constraints: Constraints
+    epsilon: Annotated[Epsilon, Field(discriminator="kind")]
+    tasks: list[_Task]
+    title: str = ""
+    description: str = ""
+    evaluation: Evaluation = Evaluation()
+
+
+def competition_from(
+    data: Mapping[str, Any], where: str, *, builtin_only: bool = False, registered: bool = True
+) -> Competition:
+    """The competition that plain data stand for: the tables of a file, or what a manifest has kept of it.
+
+    where: where the data is from, for messages. builtin_only: only the sources and methods of this package may be
+    named. registered: False where sources and methods need not be known here, as to look at a record. Raises
+    ConfigError with every mistake, one a line.
+    """
+    constraints = data.get("constraints")
+    if isinstance(constraints, Mapping) and constraints.get("tokenizer") == ANY_TOKENIZER:
+        data = {**data, "constraints": {**constraints, "tokenizer": None}}
+    document, found = mistakes(_Document, data, where)
+    hint = f"; name a hub repo, or {ANY_TOKENIZER!r}"
+    found = [line + hint if line.endswith(": tokenizer is missing") else line for line in found]
+    tasks = data.get("tasks")
+    if registered:
+        for number, task in enumerate(tasks if isinstance(tasks, list) else ()):
+            for registry in (SOURCES, METHODS):
+                found += _entry_mistakes(registry, task, f"{where}: tasks[{number}]", builtin_only)
+    if document is None or found:
+        raise ConfigError("\n".join(found))
     try:
+        made = [_made(task) for task in document.tasks]
         return Competition(
-            id=values["id"],
-            name=values["name"],
-            title=values.get("title", ""),
-            description=values.get("description", "").strip(),
-            constraints=_constraints(values["constraints"], f"{where}: [constraints]"),
-            epsilon=_kind(_EPSILONS, values["epsilon"], f"{where}: [epsilon]"),
-            evaluation=fill(Evaluation, values.get("evaluation", {}), f"{where}: [evaluation]"),
-            tasks=tasks,
+            **{name: value for name, value in vars(document).items() if name not in ("tasks", "description")},
+            description=document.description.strip(),
+            tasks=tuple(made),
         )
-    except ConfigError:
-        raise
     except ValueError as error:
         raise ConfigError(f"{where}: {error}") from None
 
 
-def _constraints(data: Mapping[str, Any], place: str) -> Constraints:
-    from sn37.competitions.tables import fill
-
-    if "tokenizer" not in data:
-        raise ConfigError(f"{place}: tokenizer is missing; name a hub repo, or {ANY_TOKENIZER!r}")
-    tokenizer = data["tokenizer"]
-    if tokenizer == ANY_TOKENIZER:
-        return fill(Constraints, {**data, "tokenizer": None}, place)
-    if not isinstance(tokenizer, str) or not _REPO.fullmatch(tokenizer):
-        expected = f"a hub repo (namespace/name or namespace/name@commit), or {ANY_TOKENIZER!r}"
-        raise ConfigError(f"{place}: tokenizer is {tokenizer!r}; expected {expected}")
-    return fill(Constraints, data, place)
+def _made(task: _Task) -> EvalTask:
+    source, method = dict(task.source), dict(task.method)
+    names = str(source.pop("name")), str(method.pop("name"))
+    return EvalTask(task.name, *names, task.weight, source, method, task.normalization)
 
 
-def _task(data: Mapping[str, Any], place: str, builtin_only: bool) -> EvalTask:
-    from sn37.competitions.tables import checked
-
-    table = dict[str, Any]
-    columns = {"name": str, "weight": float, "source": table, "method": table, "normalization": (table, None)}
-    values = checked(columns, data, place)
-    place = f"{place} {values['name']}"
-    source, source_args = _entry(SOURCES, values["source"], place, builtin_only)
-    method, method_args = _entry(METHODS, values["method"], place, builtin_only)
-    normalization = _kind(_NORMALIZATIONS, values.get("normalization", {"kind": "none"}), f"{place}: normalization")
-    try:
-        return EvalTask(values["name"], source, method, values["weight"], source_args, method_args, normalization)
-    except ValueError as error:
-        raise ConfigError(f"{place}: {error}") from None
-
-
-def _entry(
-    registry: Registry[Any], data: Mapping[str, Any], place: str, builtin_only: bool
-) -> tuple[str, dict[str, Any]]:
-    """The name of a registered source or method and its arguments, checked against its signature."""
-    from sn37.competitions.tables import arguments
-
+def _entry_mistakes(registry: Registry[Any], task: object, place: str, builtin_only: bool) -> list[str]:
+    """What is wrong with the source or the method of a task: its name, or its arguments."""
     kind = registry.kind
-    place = f"{place}: {kind}"
+    data = task.get(kind) if isinstance(task, Mapping) else None
+    if not isinstance(task, Mapping) or not isinstance(data, Mapping):
+        return []  # told by its type
+    place = f"{place} {task.get('name', '')}: {kind}"
     known = [name for name in registry if not builtin_only or registry[name].module.startswith(f"sn37.{kind}s.")]
-    args = dict(data)
-    name = args.pop("name", None)
+    name = data.get("name")
     if name is None:
-        raise ConfigError(f"{place}: name is missing; expected one of {', '.join(known)}")
+        return [f"{place}: name is missing; expected one of {', '.join(known)}"]
     if name not in known:
         extra = " (code outside the package is never used here)" if builtin_only and name in registry else ""
-        raise ConfigError(f"{place}: unknown {kind} {name!r}{extra}; expected one of {', '.join(known)}")
-    arguments(registry[name], args, f"{place} {name}")
-    return name, args
-
-
-def _kind(kinds: Mapping[str, type[Any]], data: Mapping[str, Any], place: str) -> Any:
-    from sn37.competitions.tables import fill
-
-    args = dict(data)
-    kind = args.pop("kind", None)
-    if not isinstance(kind, str) or kind not in kinds:
-        got = "missing" if kind is None else repr(kind)
-        raise ConfigError(f"{place}: kind is {got}; expected one of {', '.join(kinds)}")
-    return fill(kinds[kind], args, place)
+        choices = f"expected one of {', '.join(known)}"
+        return [f"{place}: unknown {kind} {name!r}{extra}; {choices}{suggestion(name, known)}"]
+    arguments = {key: value for key, value in data.items() if key != "name"}
+    return argument_mistakes(registry[name], arguments, f"{place} {name}")

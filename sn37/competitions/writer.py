@@ -1,59 +1,49 @@
-"""Writes a competition as the TOML file that reads back as the same competition."""
+"""Writes a competition as plain data and as the TOML file that reads back as the same competition."""
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
-from sn37.competition import Competition
-from sn37.competitions.reader import ANY_TOKENIZER, read_competition
+import tomli_w
 
-__all__ = ["write_competition"]
+from sn37.competition import ANY_TOKENIZER, Competition, EvalTask
+from sn37.competitions.reader import competition_from
+from sn37.errors import ConfigError
 
-_BARE = re.compile(r"[A-Za-z0-9_-]+")
+__all__ = ["document_of", "write_competition"]
+
+
+def document_of(competition: Competition) -> dict[str, Any]:
+    """The competition as plain data in the form of its file; `competition_from` reads it back."""
+    constraints = asdict(competition.constraints)
+    return {
+        "id": competition.id,
+        "name": competition.name,
+        "title": competition.title,
+        "description": competition.description,
+        "constraints": {**constraints, "tokenizer": constraints["tokenizer"] or ANY_TOKENIZER},
+        "epsilon": asdict(competition.epsilon),
+        "evaluation": asdict(competition.evaluation),
+        "tasks": [_task(task) for task in competition.tasks],
+    }
+
+
+def _task(task: EvalTask) -> dict[str, Any]:
+    return {
+        "name": task.name,
+        "weight": float(task.weight),
+        "source": {"name": task.source, **task.source_args},
+        "method": {"name": task.method, **task.method_args},
+        "normalization": asdict(task.normalization),
+    }
 
 
 def write_competition(competition: Competition) -> str:
     """The text of its file. Raises ConfigError where no file could say it: an unregistered source, say."""
-    data = competition.to_dict()
-    head = {name: data[name] for name in ("id", "name", "title", "description")}
-    constraints = {**data["constraints"], "tokenizer": data["constraints"]["tokenizer"] or ANY_TOKENIZER}
-    parts = [_lines(head), "[constraints]\n" + _lines(constraints), "[epsilon]\n" + _lines(data["epsilon"])]
-    parts.append("[evaluation]\n" + _lines(data["evaluation"]))
-    for task in data["tasks"]:
-        plain = {
-            "name": task["name"],
-            "weight": float(task["weight"]),
-            "source": {"name": task["source"], **task["source_args"]},
-            "method": {"name": task["method"], **task["method_args"]},
-            "normalization": task["normalization"],
-        }
-        parts.append("[[tasks]]\n" + _lines(plain))
-    text = "\n".join(parts)
-    read_competition(text, competition.name)
-    return text
-
-
-def _lines(table: Mapping[str, Any]) -> str:
-    return "".join(f"{_key(name)} = {_value(value)}\n" for name, value in table.items())
-
-
-def _key(name: str) -> str:
-    return name if _BARE.fullmatch(name) else _value(name)
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, str):
-        # JSON's escapes are TOML's too, but for the one control character that JSON leaves as it is
-        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, Mapping):
-        return "{ " + ", ".join(f"{_key(name)} = {_value(each)}" for name, each in value.items()) + " }"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(_value, value)) + "]"
-    if isinstance(value, int):
-        return str(value)
-    return repr(float(value)).replace("e+", "e")
+    document = document_of(competition)
+    competition_from(document, competition.name)
+    try:
+        return tomli_w.dumps(document)
+    except TypeError as error:
+        raise ConfigError(f"{competition.name} has an argument that TOML cannot say: {error}") from None

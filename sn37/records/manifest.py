@@ -13,9 +13,9 @@ from typing import Annotated, Any
 
 from sn37.clock import Clock, seed_of
 from sn37.competition import Competition
+from sn37.competitions import competition_from, document_of
 from sn37.protocol import Figures, SelectionLimits
 from sn37.records.codec import Plain
-from sn37.records.recall import competition_of
 from sn37.submission import Commitment, Submission
 
 __all__ = ["Manifest", "Pick", "TaskData"]
@@ -30,6 +30,13 @@ def _submission(data: Any) -> Submission:
 
 def _commitment(submission: Commitment) -> dict[str, object]:
     return {field.name: getattr(submission, field.name) for field in fields(Commitment)}
+
+
+def _competition(data: Any) -> Competition:
+    """The competition, in the form of its file; its sources and methods need not be known where a record is read."""
+    if not isinstance(data, dict):
+        raise ValueError(f"{data!r} is no competition; expected the tables of its file")
+    return competition_from(data, "the competition", registered=False)
 
 
 @dataclass(frozen=True)
@@ -66,7 +73,7 @@ class TaskData:
 class Manifest:
     """One epoch as it was planned; the last fields are filled while it is worked on."""
 
-    competition: Annotated[Competition, Plain(competition_of, Competition.to_dict)]
+    competition: Annotated[Competition, Plain(_competition, document_of)]
     """The competition as it ran."""
     competition_digest: str
     """Its digest."""

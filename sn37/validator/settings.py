@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from sn37.clock import Clock
+from sn37.documents import parse
 from sn37.errors import ConfigError
 from sn37.files import started_from
 from sn37.protocol import Figures, SelectionLimits
@@ -108,8 +109,6 @@ class Settings:
         more: a dictionary of further parameters. Relative paths mean the folder that `started_from` finds. Raises
         ConfigError naming the parameter, what it got and what was expected.
         """
-        from sn37.competitions.tables import fill
-
         given = _merged(parameters)
         known = [item.name for item in fields(cls) if item.name != "clock"] + ["genesis", "cadence"]
         for name in sorted(set(given) - set(known)):
@@ -120,10 +119,10 @@ class Settings:
         optional = {item.name for item in fields(cls) if item.default is None}
         given = {name: value for name, value in given.items() if not (value == "" and name in optional)}
         beat: dict[str, Any] = {name: given.pop(name) for name in ("genesis", "cadence") if name in given}
-        parts: dict[str, Any] = {"clock": fill(Clock, beat, "parameters")}
+        parts: dict[str, Any] = {"clock": parse(Clock, beat, "parameters")}
         for name, kind in _NESTED.items():
-            parts[name] = fill(kind, given.pop(name, {}), f"parameter {name}")
-        settings = fill(cls, given, "parameters")
+            parts[name] = parse(kind, given.pop(name, {}), f"parameter {name}")
+        settings = parse(cls, given, "parameters")
         start = started_from()
         for name in ("root", "control", "schedule"):
             path: Path | None = getattr(settings, name)

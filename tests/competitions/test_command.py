@@ -67,6 +67,26 @@ def test_show_tells_every_figure_of_a_competition() -> None:
     assert said("show", "INSTRUCT_8B", "--block", 0) != said("show", "INSTRUCT_8B")
 
 
+@pytest.mark.parametrize("name", ["SN9_MODEL", "B7_MULTI_CHOICE", "INSTRUCT_8B", "DISTILLED_REASONING_3B"])
+def test_show_prints_a_file_to_start_from(name: str, tmp_path: Path) -> None:
+    from sn37.competitions import public, read_competition
+
+    path = tmp_path / "own.toml"
+    path.write_text(said("show", name, "--toml"))
+    assert read_competition(path) == public(name)
+    assert "is right" in said("check", path)
+
+
+def test_parts_lists_every_source_and_method_with_its_arguments() -> None:
+    from sn37.methods import METHODS
+    from sn37.sources import SOURCES
+
+    told = said("parts")
+    assert all(name in told for name in (*SOURCES, *METHODS))
+    assert "Lists of 2 to 20 distinct words" in told
+    assert "sanity_check = True" in told and "repo (needed)" in told
+
+
 def test_check_passes_a_right_file_and_tells_a_wrong_one(own: Callable[..., Path]) -> None:
     assert "is right: competition 42 OWN: QUESTIONS 0.75, WORDS 0.25" in said("check", own())
     with pytest.raises(

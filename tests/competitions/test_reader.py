@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from sn37.competition import Fixed, InverseExponential, LinearDecay
-from sn37.competitions import read_competition
+from sn37.competition import Competition, Fixed, InverseExponential, LinearDecay
+from sn37.competitions import competition_from, document_of, public_competitions, read_competition
 from sn37.competitions.reader import MAX_FILE_BYTES
 from sn37.errors import ConfigError
 from sn37.sources import source
@@ -159,3 +160,58 @@ def test_what_could_change_a_score_changes_the_digest_and_words_about_it_do_not(
     assert read_competition(text.replace("one's own", "mine")).digest == digest
     assert read_competition(text.replace("value = 0.5", "value = 0.6")).digest != digest
     assert read_competition(text.replace("{question}", "{query}")).digest != digest
+
+
+def test_every_mistake_of_a_file_is_told_in_one_go(text: str) -> None:
+    broken = text
+    for old, new in (
+        ("delay_blocks = 10", "delay = 10"),
+        ('kind = "linear_decay"', 'kind = "lineardecay"'),
+        ("weight = 0.25", 'weight = "a quarter"'),
+        ('"word_sorting"', '"word_sortign"'),
+        ('repo = "someone/questions"\n', ""),
+        ("ceiling = 40.0", "ceiling = -40.0"),
+        ('name = "OWN"\n', 'name = "OWN"\ncolour = "red"\n'),
+    ):
+        assert old in broken
+        broken = broken.replace(old, new, 1)
+    with pytest.raises(ConfigError) as caught:
+        read_competition(broken, "own.toml")
+    lines = str(caught.value).splitlines()
+    for part in (
+        "own.toml: [constraints]: delay_blocks is missing",
+        "own.toml: [constraints]: unknown field delay; the known fields are architectures",
+        "own.toml: [epsilon]: kind is 'lineardecay'; expected one of fixed, linear_decay",
+        "own.toml: tasks[1] WORDS: weight is 'a quarter'; expected a valid number",
+        "own.toml: tasks[1] WORDS: source: unknown source 'word_sortign'; expected one of",
+        "own.toml: tasks[0] QUESTIONS: source hub_dataset: repo is missing",
+        "own.toml: tasks[1] WORDS: normalization: ceiling is -40.0; expected a number above 0",
+        "own.toml: unknown field colour; the known fields are id, name",
+    ):
+        assert any(line.startswith(part) for line in lines), part
+    assert any(line.endswith("; did you mean 'word_sorting'?") for line in lines)
+    assert len(lines) == 8
+
+
+@pytest.mark.parametrize("competition", public_competitions(), ids=lambda c: f"{c.name}-{c.digest[:6]}")
+def test_a_manifest_is_read_by_the_code_that_reads_a_file(competition: Competition) -> None:
+    document = json.loads(json.dumps(document_of(competition)))
+    assert competition_from(document, "a manifest") == competition
+    assert competition_from(document, "a manifest", registered=False).digest == competition.digest
+
+
+def test_sources_that_are_not_known_here_do_not_keep_a_record_from_being_read(text: str) -> None:
+    document = document_of(read_competition(text))
+    document["tasks"][1]["source"] = {"name": "of_somebody_else", "size": 3}
+    assert competition_from(document, "a manifest", registered=False).tasks[1].source_args == {"size": 3}
+    with pytest.raises(ConfigError, match="unknown source 'of_somebody_else'"):
+        competition_from(document, "a manifest")
+
+
+def test_what_is_no_document_is_told(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"own\.toml: tasks is 3; expected a valid array"):
+        read_competition(
+            text[: text.index("[[tasks]]")].replace("[constraints]", "tasks = 3\n[constraints]"), "own.toml"
+        )
+    with pytest.raises(ConfigError, match=r"own\.toml: constraints is 3; expected a table of architectures"):
+        read_competition("constraints = 3", "own.toml")

@@ -3,21 +3,21 @@
 import pytest
 from all_competitions.scaled import DRAWN, SCALE, SHARES, scaled, write_schedule
 
-from sn37.competitions import public, read_schedule
+from sn37.competitions import document_of, public, read_schedule
 
 SIZES = ("min_parameters", "max_parameters", "max_bytes")
 
 
 @pytest.mark.parametrize("name", SHARES)
 def test_only_sizes_are_scaled(name):
-    here, there = scaled(public(name)).to_dict(), public(name).to_dict()
+    here, there = document_of(scaled(public(name))), document_of(public(name))
     for size in SIZES:
         assert here["constraints"].pop(size) == there["constraints"].pop(size) // SCALE
     for mine, theirs in zip(here["tasks"], there["tasks"], strict=True):
-        counted = DRAWN[mine["source"]]
-        assert {k: v for k, v in mine.pop("source_args").items() if k not in counted} == {
-            k: v for k, v in theirs.pop("source_args").items() if k not in counted
-        }
+        drawn = mine.pop("source"), theirs.pop("source")
+        counted = DRAWN[drawn[0]["name"]]
+        first, second = ({k: v for k, v in source.items() if k not in counted} for source in drawn)
+        assert first == second
     assert here == there
 
 

@@ -25,7 +25,7 @@ COMPETITION = Competition(
     constraints=Constraints(("LlamaForCausalLM",), 10, 10, 10, None, 10),
     epsilon=Fixed(0.01),
     tasks=(
-        EvalTask("SORTING", "word_sorting", "reference_loss", 0.25, normalization=InverseExponential(40)),
+        EvalTask("SORTING", "word_sorting", "reference_loss", 0.25, normalization=InverseExponential(40.0)),
         EvalTask("PROSE", "fineweb", "text_loss", 0.75),
     ),
 )

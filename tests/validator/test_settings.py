@@ -35,7 +35,7 @@ def test_every_figure_of_the_protocol_can_be_set():
         ({"netuid": "x"}, "netuid is 'x'; expected a valid integer"),
         ({"netuid": -1}, "netuid is -1; expected 0 to 65535"),
         ({"funding": [1]}, "funding is [1]; expected an object"),
-        ({"funding": {"public": "all"}}, "funding.public is 'all'; expected a valid number"),
+        ({"funding": {"public": "all"}}, "[funding]: public is 'all'; expected a valid number"),
         ({"cadence": 0}, "cadence is 0"),
         ({"genesis": -1}, "genesis is -1"),
         ({"figures": {"alpha": 1}}, "alpha is 1.0; expected a share in [0, 1)"),
