@@ -43,7 +43,7 @@ SEES = {
     "checks": ("engine",),
     "sources": (),
     "hub": ("checks", "workers"),
-    "data": ("hub", "sources"),
+    "data": ("hub", "sources", "workers"),
     "methods": ("engine.interface",),
     "competitions": ("documents", "methods", "sources"),
     "evaluation": ("checks", "competitions", "engine", "methods", "records", "scratch", "workers"),

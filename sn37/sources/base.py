@@ -37,7 +37,7 @@ Count = Annotated[int, Ge(1), Le(10_000)]
 
 
 class DatasetReader(Protocol):
-    """Hub datasets as pinned at the sync block (implemented by `sn37.data.pages`)."""
+    """Hub datasets as pinned at the sync block (implemented by `sn37.data`)."""
 
     def configs(self, repo: str) -> Sequence[str]:
         """The dataset's configs, sorted."""

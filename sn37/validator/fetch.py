@@ -104,12 +104,12 @@ def versions() -> dict[str, str]:
 def draw(plan: Plan, task: EvalTask, subnet: Subnet, hub: Hub) -> tuple[tuple[Sample, ...], TaskData]:
     """Draw one task's samples; returns them and where they came from."""
     from sn37.chain import verify
-    from sn37.data.pages import PinnedDatasets
-    from sn37.data.runs import WandbRuns
+    from sn37.data import PinnedDatasets, WandbRuns
     from sn37.sources import SOURCES, Context
 
     began, manifest = time.monotonic(), plan.manifest
-    datasets = PinnedDatasets(hub, manifest.as_of, plan.settings.root / "cache" / "pages")
+    cache, network = plan.settings.root / "cache" / "datasets", plan.settings.worker_network
+    datasets = PinnedDatasets(hub, manifest.as_of, cache, worker_network=network)
     context = Context(
         generator=generator(manifest.seed, task.name),
         as_of=manifest.as_of,

@@ -126,7 +126,7 @@ def test_the_late_one_is_picked_up_by_the_second_epoch(world, submissions):
 @pytest.fixture(scope="module")
 def samples(world, tmp_path_factory):
     """The samples of one epoch, read as a validator reads them."""
-    from sn37.data.pages import PinnedDatasets
+    from sn37.data import PinnedDatasets
     from sn37.sources import SOURCES, Context
 
     head = world.chain.head()

@@ -15,7 +15,7 @@ from faulty_hub import Fault, FaultyHub
 from public_datasets import all_datasets, codeforces_cots, fineweb, macrobench, synthetic_1_sft
 
 from sn37.clock import generator
-from sn37.data.pages import PinnedDatasets
+from sn37.data import PinnedDatasets
 from sn37.devnet.datasets import Dataset
 from sn37.errors import DataFault
 from sn37.hub import Hub
@@ -66,7 +66,7 @@ from datetime import datetime
 from pathlib import Path
 from sn37.clock import generator
 from sn37.hub import Hub
-from sn37.data.pages import PinnedDatasets
+from sn37.data import PinnedDatasets, ReadLimits
 from sn37.sample import digest
 from sn37.sources import SOURCES, Context
 as_of = datetime.fromisoformat({AS_OF.isoformat()!r})
@@ -324,7 +324,7 @@ def test_a_dataset_that_cannot_serve_is_a_data_fault_with_the_place(
 def test_the_real_datasets_still_have_their_schemas(
     name: str, args: dict[str, int], make_context: Make, tmp_path: Path
 ) -> None:
-    from sn37.data.pages import PinnedDatasets
+    from sn37.data import PinnedDatasets
     from sn37.hub import Hub
 
     now = datetime.now(UTC)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from wandb_server import API_KEY, WandbServer
 
-from sn37.data.runs import WandbRuns
+from sn37.data import WandbRuns
 from sn37.errors import DataFault, EvaluatorFault
 from sn37.sample import ChoiceSample, ReferenceSample, digest
 from sn37.sources import SOURCES, Context
@@ -57,7 +57,7 @@ from sn37.chain import verify
 from sn37.clock import generator
 from sn37.sample import digest
 from sn37.sources import SOURCES, Context
-from sn37.data.runs import WandbRuns
+from sn37.data import WandbRuns
 trusted = frozenset(str(Keypair.create_from_uri("//" + name).ss58_address) for name in ("trusted", "second"))
 for name in ("prompting", "cortex"):
     reader = WandbRuns({wandb_server.base_url!r}, {API_KEY!r})

@@ -1,0 +1,217 @@
+"""Rows of hub datasets as they were at a point in time, read in workers and kept on disk.
+
+A repo is pinned to its newest commit at or before `as_of`. Which rows are read is the caller's affair; the same rows
+come whatever fails and is tried again in between. Only parquet files are read. No byte of a dataset is opened here:
+`sn37.data.jobs` does that, in a process of its own, and sends JSON.
+"""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sn37.data.cache import kept, trim
+from sn37.data.remote import Repo
+from sn37.errors import DataFault, HubFault, disk_faults
+from sn37.hub.client import Hub
+from sn37.workers.isolation import ForkServer, WorkerDied
+from sn37.workers.sandbox import Network
+
+__all__ = ["PinnedDatasets", "ReadLimits"]
+
+T = TypeVar("T")
+
+_MAX_SPLIT_FILES = 4_000
+_MAX_SPLITTING_S = 120.0
+"""What finding the splits may take, where no hub is waited for."""
+
+
+@dataclass(frozen=True)
+class ReadLimits:
+    """What one reading of a dataset may take."""
+
+    memory_bytes: int = 4 << 30
+    """Memory of the worker that unpacks what is read."""
+    max_group_bytes: int = 1 << 30
+    """What the columns asked for may unpack to in one row group."""
+    deadline_s: float = 900.0
+    """From the first request to the last byte, all tries included."""
+    attempts: int = 5
+    """Tries where the hub fails, on top of huggingface_hub's own for each request."""
+    first_wait_s: float = 1.0
+    """The wait after a first failed try, doubled after each further one."""
+
+
+@dataclass(frozen=True)
+class _Contents:
+    """What a repo holds at its commit."""
+
+    repo: Repo
+    sizes: Mapping[str, int]
+    """File -> bytes."""
+    splits: Mapping[str, Mapping[str, Sequence[str]]]
+    """Config -> split -> files, in the order of their rows."""
+
+
+class PinnedDatasets:
+    """A reader of datasets (`sn37.sources.base.DatasetReader`), pinned at `as_of`.
+
+    cache_dir: what was read before is not asked for again, also by other processes and later runs;
+    revisions: commits to read at instead of the newest ones, as a replay does; worker_network: of the worker
+    that needs none.
+
+    >>> data = PinnedDatasets(hub, datetime.now(UTC), Path("cache"))
+    >>> data.rows("open-r1/codeforces-cots", "solutions", "train", [0, 1], ["messages"])
+    """
+
+    def __init__(
+        self,
+        hub: Hub,
+        as_of: datetime,
+        cache_dir: Path,
+        *,
+        revisions: Mapping[str, str] | None = None,
+        max_cache_bytes: int = 20 << 30,
+        limits: ReadLimits = ReadLimits(),
+        worker_network: Network = "isolated",
+    ) -> None:
+        if as_of.tzinfo is None:
+            raise ValueError(f"as_of is {as_of}; expected a time with its time zone")
+        self.as_of = as_of.astimezone(UTC)
+        self.revisions: dict[str, str] = {}
+        """The commit of every repo read so far; belongs in the manifest."""
+        self._hub, self._limits, self._worker_network = hub, limits, worker_network
+        self._given = dict(revisions or {})
+        self._folder = Path(cache_dir).absolute()
+        self._contents: dict[str, _Contents] = {}
+        self._row_counts: dict[tuple[str, str, str], list[int]] = {}
+        with disk_faults(self._folder):
+            self._folder.mkdir(parents=True, exist_ok=True)
+            trim(self._folder, max_cache_bytes)
+
+    def configs(self, repo: str) -> list[str]:
+        """The dataset's configs, sorted. Raises DataFault and HubFault."""
+        return sorted(self._open(repo).splits)
+
+    def splits(self, repo: str, config: str) -> Mapping[str, Sequence[str]]:
+        """Split -> its parquet files, in the order of their rows. Raises DataFault and HubFault."""
+        return _known(self._open(repo).splits, "config", config, f"the dataset {repo}")
+
+    def num_rows(self, repo: str, config: str, split: str) -> int:
+        """How many rows the split has. Raises DataFault and HubFault."""
+        return sum(self._count(repo, config, split))
+
+    def rows(
+        self, repo: str, config: str, split: str, indices: Sequence[int], columns: Sequence[str]
+    ) -> list[dict[str, Any]]:
+        """The rows with those indices, in the order asked for, only those columns: JSON data.
+
+        Raises DataFault, which names what there is instead, and HubFault.
+        """
+        counts, columns, order = self._count(repo, config, split), list(dict.fromkeys(columns)), sorted(set(indices))
+        for index in order[:1] + order[-1:]:
+            if not 0 <= index < sum(counts):
+                where = f"the dataset {repo} ({config}, {split})"
+                raise DataFault(f"{where} has {sum(counts)} rows; row {index} is asked for")
+        asked, start = [], 0
+        for path, count in zip(self._files(repo, config, split), counts, strict=True):
+            if inside := [index - start for index in order if start <= index < start + count]:
+                asked.append((path, self._open(repo).sizes[path], inside))
+            start += count
+        task = {"files": asked, "columns": columns, "max_group_bytes": self._limits.max_group_bytes}
+        found = self._read("read_rows", self._open(repo).repo, task, f"{config}, {split}")["rows"] if asked else []
+        rows = dict(zip(order, found, strict=True))
+        return [dict(zip(columns, rows[index], strict=True)) for index in indices]
+
+    def _files(self, repo: str, config: str, split: str) -> Sequence[str]:
+        files = _known(self.splits(repo, config), "split", split, f"the dataset {repo} (config {config})")
+        where = f"the dataset {repo} ({config}, {split})"
+        if not files:
+            raise DataFault(f"{where} has no parquet files; only those are read")
+        if len(files) > _MAX_SPLIT_FILES:
+            raise DataFault(f"{where} has {len(files)} files, too many to count the rows of; choose a smaller config")
+        return files
+
+    def _count(self, repo: str, config: str, split: str) -> list[int]:
+        """Rows of each file of a split."""
+        if (repo, config, split) not in self._row_counts:
+            contents = self._open(repo)
+            files = [(path, contents.sizes[path]) for path in self._files(repo, config, split)]
+            counted = self._read("count_rows", contents.repo, {"files": files}, f"{config}, {split}")
+            self._row_counts[repo, config, split] = counted["rows"]
+        return self._row_counts[repo, config, split]
+
+    def _open(self, name: str) -> _Contents:
+        if name not in self._contents:
+            commit = self._given.get(name) or self._pin(name)
+            if len(commit) != 40 or set(commit) - set("0123456789abcdef"):
+                raise DataFault(f"the dataset {name} cannot be pinned to {commit!r}: that is no full commit")
+            folder = self._folder / name.replace("/", "--") / commit
+            repo = Repo(self._hub.endpoint, name, commit, str(folder), self._limits.first_wait_s)
+            listed = self._kept(folder / "files", "list_files", repo, {})
+            found = self._kept(folder / "splits", "split_files", repo, listed)
+            self._contents[name] = _Contents(repo, listed["files"], found["configs"])
+        self.revisions[name] = self._contents[name].repo.commit
+        return self._contents[name]
+
+    def _pin(self, name: str) -> str:
+        path = self._folder / "pins" / f"{name.replace('/', '--')}@{self.as_of:%Y%m%dT%H%M%S.%f}"
+        return kept(path, lambda: self._hub.newest_commit(name, "dataset", self.as_of).encode()).decode()
+
+    def _kept(self, path: Path, job: str, repo: Repo, task: Mapping[str, Any]) -> dict[str, Any]:
+        return dict(json.loads(kept(path, lambda: json.dumps(self._read(job, repo, task)).encode())))
+
+    def _read(self, job: str, repo: Repo, task: Mapping[str, Any], part: str = "") -> dict[str, Any]:
+        """What a job of `sn37.data.jobs` gives, tried again while the hub fails and the deadline is ahead."""
+        repo = replace(repo, part=part)
+        deadline = time.monotonic() + self._limits.deadline_s
+        for attempt in range(1, self._limits.attempts + 1):
+            try:
+                return self._work(job, repo, task, deadline - time.monotonic())
+            except HubFault as error:
+                wait_s = self._limits.first_wait_s * 2 ** (attempt - 1)
+                if attempt == self._limits.attempts or time.monotonic() + wait_s > deadline:
+                    raise HubFault(f"{error} (tried {attempt} times)") from error
+                time.sleep(wait_s)
+        raise AssertionError("attempts is 1 or more")
+
+    def _work(self, job: str, repo: Repo, task: Mapping[str, Any], time_limit_s: float) -> dict[str, Any]:
+        """Run a job in a worker; how it dies says whose fault it is."""
+        offline = job == "split_files"
+        server = _server(self._worker_network if offline else "open")
+        time_limit_s = min(time_limit_s, _MAX_SPLITTING_S) if offline else time_limit_s
+        payload, memory_bytes = {**task, "repo": asdict(repo)}, self._limits.memory_bytes
+        try:
+            return server.call(f"sn37.data.jobs:{job}", payload, time_limit_s=time_limit_s, memory_bytes=memory_bytes)
+        except WorkerDied as error:
+            if error.kind == "memory":
+                raise DataFault(
+                    f"{repo} unpacks to more than the {memory_bytes:,} bytes its reader may hold"
+                ) from error
+            if error.kind == "time" and not offline:
+                raise HubFault(f"{repo} was not read within {self._limits.deadline_s:g} s") from error
+            if error.kind == "time" or (error.kind == "signal" and "SIGKILL" not in str(error)):
+                raise DataFault(f"{repo} stops its reader: {error}") from error
+            raise
+
+
+def _known(named: Mapping[str, T], kind: str, name: str, where: str) -> T:
+    if name not in named:
+        raise DataFault(f"{where} has no {kind} {name!r}; it has {', '.join(sorted(named)[:50]) or 'none'}")
+    return named[name]
+
+
+@functools.cache
+def _server(network: Network) -> ForkServer:
+    """The clean process from which this process's readers are forked; it ends with this one."""
+    fetching = ("huggingface_hub.file_download", "huggingface_hub.hf_api", "pyarrow.parquet")
+    server = ForkServer(fetching if network == "open" else ("datasets.load",), network)
+    atexit.register(server.close)
+    return server
