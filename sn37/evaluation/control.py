@@ -26,7 +26,7 @@ from sn37.workers.isolation import WorkerDied
 
 __all__ = ["CANDIDATES", "control_model", "control_run", "evaluate_control", "fault_of"]
 
-CANDIDATES = 8
+CANDIDATES = 16
 """How many models are tried before it is said that none passes the competition's checks."""
 
 

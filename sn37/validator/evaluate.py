@@ -16,7 +16,7 @@ from sn37.evaluation.progress import Progress
 from sn37.html import table
 from sn37.records.decision import Score
 from sn37.records.epochs import Epoch
-from sn37.records.faults import Fault
+from sn37.records.faults import Fault, Waits
 from sn37.records.manifest import Pick
 from sn37.records.results import Basis, Measurement, Result
 from sn37.submission import Submission
@@ -66,7 +66,8 @@ def evaluate(fetched: Fetched, executor: Executor | None = None) -> Evaluated:
     """Evaluate the chosen models, the next one fetched meanwhile; a sealed epoch is read back.
 
     executor: where the workers run; the settings say it when None. Raises the first fault that is not a
-    model's own, after all others are evaluated; the epoch stays undecided and what was finished is kept.
+    model's own, after all others are evaluated; the epoch stays undecided and what was finished is kept. A submission
+    that cannot be had while others can is waited for twice, then set aside.
     """
     plan, epoch = fetched.plan, fetched.plan.epoch
     if epoch.sealed:
@@ -75,17 +76,35 @@ def evaluate(fetched: Fetched, executor: Executor | None = None) -> Evaluated:
         basis = _basis(plan)
         done = _finished(plan, epoch, basis)
         missing = [pick for pick in plan.chosen if pick.submission.hotkey not in done]
-        faults: list[Fault] = []
+        faults: dict[str, Fault] = {}
         for pick, model, outcome in _outcomes(fetched, missing, executor):
             if isinstance(outcome, Fault) and not outcome.decides:
-                faults.append(outcome)
+                faults[pick.submission.hotkey] = outcome
                 continue
             result = _result(pick.submission, basis, model, outcome)
             epoch.write(result)
             done[result.hotkey] = result
-        if faults:
-            raise faults[0].error()
-    return Evaluated(plan, done, {})
+        return Evaluated(plan, done, _set_aside(epoch, faults, alone=not done))
+
+
+def _set_aside(epoch: Epoch, faults: Mapping[str, Fault], alone: bool) -> dict[str, str]:
+    """The submissions the epoch has waited for long enough, and why, by hotkey (protocol, section 7).
+
+    faults: what kept submissions from being evaluated in this run; alone: whether none has been in any run. Raises the
+    first fault that the epoch must wait for: one that is not tied to its submission, or that meets them all.
+    """
+    for fault in faults.values():
+        if fault.owner != "submission" or (alone and len(faults) > 1):
+            raise fault.error()
+    waits = epoch.read(Waits) or Waits()
+    for hotkey in faults:
+        waits = waits.add(hotkey)
+    if faults:
+        epoch.write(waits)
+    for hotkey, fault in faults.items():
+        if not waits.over(hotkey):
+            raise fault.error()
+    return {hotkey: fault.reason for hotkey, fault in faults.items()}
 
 
 def _outcomes(

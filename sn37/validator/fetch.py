@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from sn37.clock import generator
 from sn37.competition import EvalTask
-from sn37.errors import EvaluatorFault
+from sn37.errors import EvaluatorFault, Sn37Error
 from sn37.html import table
 from sn37.records.epochs import Epoch
 from sn37.records.faults import Fault
@@ -54,8 +54,10 @@ class Fetched:
             assert submission.model is not None, "only well-formed submissions are picked"
             try:
                 return self.hub.fetch_model(submission.model, submission.hotkey, self.plan.competition.constraints)
-            except Exception as error:
+            except Sn37Error as error:
                 return Fault.of(error)
+            except Exception as error:  # what nobody foresaw is tied to this submission, until it meets the others too
+                return Fault("submission", Fault.of(error).reason)
 
         return ahead(picks, fetch_one)
 

@@ -7,7 +7,7 @@ import pytest
 from faulty_hub import Fault
 
 from sn37.devnet.datasets import Dataset
-from sn37.errors import ChainFault, DataFault, EvaluatorFault, HubFault
+from sn37.errors import ChainFault, DataFault, EvaluatorFault, HubFault, SubmissionFault
 from sn37.records.decision import Publication
 from sn37.records.epochs import Records
 from sn37.records.faults import StageFault
@@ -140,12 +140,12 @@ def test_a_chain_that_dies_before_the_weights_are_set_keeps_the_decision(played,
     assert sealed.read(StageFault) is None
 
 
-def test_a_hub_that_dies_in_the_middle_of_the_models(played, tmp_path):
+def test_a_repo_that_fails_in_the_middle_of_the_models(played, tmp_path):
     home = tmp_path / "home"
     played.submit("third", 0.25)
     played.next_epoch()
     played.server.faults.add(Fault(where="third/model", status=503, times=1000))
-    reason = fails(played, home, EvaluatorFault, "evaluator", "evaluate")
+    reason = fails(played, home, SubmissionFault, "submission", "evaluate")
     assert "third/model" in reason
     done = sorted(path.stem for path in (work_of(home).folder / "results").iterdir())
     assert done == sorted([played.hotkey("best"), played.hotkey("second")]), "what could be had is kept"
