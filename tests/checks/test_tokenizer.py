@@ -41,13 +41,60 @@ def test_bytes_come_back_as_they_were(folder: Path) -> None:
     [
         {"eos_token": "b"},
         {"eos_token": {"content": "b", "lstrip": False, "normalized": False, "special": True}},
-        {"eos_token": "b", "additional_special_tokens": [{"content": "<|user|>", "special": True}, "<|bot|>"]},
-        {"eos_token": "b", "extra_special_tokens": ["<|user|>"]},
+        {"eos_token": "b", "additional_special_tokens": [{"content": "c", "special": True}, "d"]},
+        {"eos_token": "b", "extra_special_tokens": ["c"]},
     ],
 )
 def test_special_tokens_are_taken_however_they_are_written(folder: Path, fields: dict[str, Any]) -> None:
     tokenizer = load_tokenizer(change(folder, "tokenizer_config.json", **fields))
     assert tokenizer.eos_token == "b"
+
+
+OPTIONS = {"lstrip": False, "normalized": False, "rstrip": False, "single_word": False, "special": True}
+TURNS = {"<|im_start|>": 257, "<|im_end|>": 258}
+
+
+@pytest.mark.parametrize(
+    ("files", "fields"),
+    [
+        ({"added_tokens.json": TURNS}, {}),
+        ({}, {"added_tokens_decoder": {str(i): {"content": name, **OPTIONS} for name, i in TURNS.items()}}),
+        ({"added_tokens.json": dict(reversed(TURNS.items()))}, {"additional_special_tokens": ["<|im_start|>"]}),
+    ],
+)
+def test_added_tokens_have_the_ids_that_the_other_files_give_them(
+    folder: Path, files: dict[str, Any], fields: dict[str, Any]
+) -> None:
+    for name, content in files.items():
+        (folder / name).write_text(json.dumps(content))
+    tokenizer = load_tokenizer(change(folder, "tokenizer_config.json", eos_token="<|im_end|>", **fields))
+    assert tokenizer.eos_token_id == 258
+    assert tokenizer.encode("<|im_start|>a<|im_end|>", add_special_tokens=False)[::2] == [257, 258]
+
+
+@pytest.mark.parametrize(
+    ("files", "fields", "reason"),
+    [
+        ({}, {"eos_token": "<|im_end|>"}, "'<|im_end|>' has an id in none"),
+        ({}, {"pad_token": "[PAD]"}, r"'\[PAD\]' has an id in none"),
+        ({}, {"additional_special_tokens": ["<|user|>"]}, "'<|user|>' has an id in none"),
+        ({}, {"extra_special_tokens": {"image_token": "<image>"}}, "'<image>' has an id in none"),
+        ({"added_tokens.json": {"<|im_end|>": 300}}, {}, "has the id 300 in one file and 257"),
+        ({"added_tokens.json": {"a": 5}}, {}, "'a' has the id 5 in one file and"),
+        ({"added_tokens.json": {"a": "five"}}, {}, "added tokens cannot be read"),
+        ({"added_tokens.json": [1]}, {}, "added_tokens.json holds no JSON object"),
+        ({}, {"added_tokens_decoder": [1]}, "added tokens cannot be read"),
+        ({}, {"added_tokens_decoder": {"257": "x"}}, "added tokens cannot be read"),
+        ({}, {"added_tokens_decoder": {"257": {"content": 3}}}, "added tokens cannot be read"),
+    ],
+)
+def test_a_special_token_is_never_invented(
+    folder: Path, files: dict[str, Any], fields: dict[str, Any], reason: str
+) -> None:
+    for name, content in files.items():
+        (folder / name).write_text(json.dumps(content))
+    with pytest.raises(ModelFault, match=reason.replace("|", r"\|")):
+        load_tokenizer(change(folder, "tokenizer_config.json", **fields))
 
 
 def test_the_template_s_own_file_counts(folder: Path) -> None:
