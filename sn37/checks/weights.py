@@ -7,6 +7,7 @@ submission. The checks that need no weights (bytes, file names, hash) are `sn37.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+_BUFFER = re.compile(r"(^|\.)(inv_freq|masked_bias|attention\.bias|attn\.bias|position_ids|final_logits_bias)$")
+"""What older checkpoints keep beside the parameters, and every model makes for itself."""
 _NORM_CHUNK = 1 << 22
 """How many weights are made float64 at once: 32 MiB."""
 
@@ -32,6 +35,7 @@ __all__ = [
     "count_parameters",
     "inspect",
     "linear_norms",
+    "unexpected_tensors",
 ]
 
 
@@ -54,6 +58,18 @@ def inspect(folder: Path, constraints: Constraints, device: str = "cpu", dtype: 
     check_values(model)
     check_norms(model, constraints)
     return model
+
+
+def unexpected_tensors(model: PreTrainedModel, names: Iterable[str]) -> tuple[str, ...]:
+    """The tensors of those names that the model does not use, known buffers aside, sorted.
+
+    As transformers reads them, with or without the prefix of the model that carries the head.
+    """
+    prefix = f"{model.base_model_prefix}."
+    used = set(model.state_dict())
+    used |= {f"{prefix}{name}" for name in used} | {name.removeprefix(prefix) for name in used}
+    used.add("embed_out.weight")  # what files of GPT-NeoX call the head
+    return tuple(sorted(name for name in names if name not in used and not _BUFFER.search(name)))
 
 
 def check_positions(model: PreTrainedModel, constraints: Constraints) -> None:

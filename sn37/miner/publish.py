@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from sn37.competition import Competition
 from sn37.errors import ChainFault, ConfigError
-from sn37.miner.preflight import Preflight, preflight
+from sn37.miner.preflight import Preflight, preflight, published
 from sn37.submission import ModelId, content_hash, secure_hash
 
 if TYPE_CHECKING:
@@ -31,12 +31,16 @@ _SOME_COMMIT = "0" * 40
 
 @dataclass(frozen=True)
 class Publication:
-    """A published submission. block: of its commitment; text: what the chain holds."""
+    """A published submission."""
 
     model: ModelId
+    """The model at its commit."""
     hotkey: str
+    """Whose it is."""
     block: int
+    """Of its commitment."""
     text: str
+    """What the chain holds."""
 
     def __str__(self) -> str:
         return f"{self.model.repo} at {str(self.model.commit)[:8]}, committed by {self.hotkey} at block {self.block}"
@@ -52,22 +56,22 @@ def publish(
     hub: Hub,
     subnet: Subnet,
     *,
-    tell: Callable[[str], None] = lambda step: None,
+    on_step: Callable[[str], None] = lambda step: None,
 ) -> Publication:
     """Publish the model in `folder` as the submission of the subnet's wallet.
 
-    repo: `namespace/name` on the hub, not there yet or private; tell: called with each step as it begins.
+    repo: `namespace/name` on the hub, not there yet or private; on_step: called with each step as it begins.
     Raises ModelFault (a validator would refuse the model), ConfigError, HubFault, ChainFault.
     """
-    tell("check the model")
+    on_step("check the model")
     check(folder, repo, competition, hub)
-    tell("upload it to a private repo")
+    on_step("upload it to a private repo")
     model = upload(folder, repo, competition, hub, subnet.hotkey)
-    tell("download it again and hash it")
+    on_step("download it again and hash it")
     verify(model, competition, hub, subnet.hotkey)
-    tell("commit it to the chain")
+    on_step("commit it to the chain")
     block = commit(model, subnet)
-    tell("make it public")
+    on_step("make it public")
     hub.make_public(repo)
     return Publication(model, subnet.hotkey, block, model.to_text())
 
@@ -79,15 +83,15 @@ def check(folder: Path, repo: str, competition: Competition, hub: Hub) -> Prefli
         ModelId(namespace, name, _SOME_COMMIT, None, competition.id)
     except ValueError as error:
         raise ConfigError(f"the repo {repo!r} cannot be committed: {error}; choose another name") from None
-    wanted = competition.constraints.tokenizer
-    return preflight(folder, competition, None if wanted is None else hub.fetch_tokenizer(wanted)[0])
+    return preflight(folder, competition, hub)
 
 
 def upload(folder: Path, repo: str, competition: Competition, hub: Hub, hotkey: str) -> ModelId:
     """The second step: the model in a private repo, and the submission that speaks of it."""
     revision = hub.publish(folder, repo, private=True)
     namespace, _, name = repo.partition("/")
-    return ModelId(namespace, name, revision, secure_hash(content_hash(folder), hotkey), competition.id)
+    with published(folder) as sent:
+        return ModelId(namespace, name, revision, secure_hash(content_hash(sent), hotkey), competition.id)
 
 
 def verify(model: ModelId, competition: Competition, hub: Hub, hotkey: str) -> str:

@@ -12,8 +12,17 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from sn37.checks.files import check_contents
 from sn37.checks.tokenizer import byte_tokenizer
-from sn37.checks.weights import check_norms, check_values, check_vocabulary, inspect, linear_norms
+from sn37.checks.weights import (
+    check_norms,
+    check_values,
+    check_vocabulary,
+    count_parameters,
+    inspect,
+    linear_norms,
+    unexpected_tensors,
+)
 from sn37.competition import ARCHITECTURES, Constraints
 from sn37.errors import ModelFault
 
@@ -230,3 +239,19 @@ def test_every_token_needs_its_embedding(build_model: Build) -> None:
 
 def test_a_model_in_the_dtype_of_the_competition_is_inspected(build_model: Build, saved: Callable[..., Path]) -> None:
     assert inspect(saved(build_model("llama")), replace(ALLOWED, dtype="bfloat16")).dtype == torch.bfloat16
+
+
+def test_parameters_are_counted_without_weights_as_they_are_with_them(kind: str, saved: Callable[..., Path]) -> None:
+    for changes in ({}, {"tie_word_embeddings": True}):
+        folder = saved(kind, **changes)
+        loaded = inspect(folder, ALLOWED)
+        tensors = check_contents(folder)
+        assert count_parameters(folder, ARCHITECTURES, len(tensors)) == sum(p.numel() for p in loaded.parameters())
+        assert unexpected_tensors(loaded, tensors) == ()
+
+
+def test_a_tensor_without_a_place_is_unexpected_in_every_architecture(kind: str, saved: Callable[..., Path]) -> None:
+    folder = saved(kind)
+    weights = load_file(folder / "model.safetensors")
+    save_file(weights | {"model.layers.99.extra": torch.zeros(1)}, folder / "model.safetensors", {"format": "pt"})
+    assert unexpected_tensors(inspect(folder, ALLOWED), check_contents(folder)) == ("model.layers.99.extra",)

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from sn37.errors import ModelFault
+from sn37.errors import DataFault, ModelFault
 from sn37.miner import preflight
 from sn37.submission import content_hash
 
@@ -59,11 +59,80 @@ def test_a_tokenizer_with_more_words_than_the_model_is_refused(model, competitio
         preflight(model, competition)
 
 
-def test_a_model_in_a_sub_folder_is_no_part_of_what_is_published(model, competition):
+def test_what_publishing_does_not_send_is_not_judged(model, competition):
+    before = preflight(model, competition)
     (model / "checkpoint").mkdir()
     (model / "checkpoint" / "config.json").write_text("{}")
-    with pytest.raises(ModelFault, match=r"checkpoint/config\.json lies in a sub-folder"):
-        preflight(model, competition)
+    for name in ("training_args.bin", "train.py", "pytorch_model.bin", "README.md"):
+        (model / name).write_bytes(b"x")
+    assert preflight(model, competition) == before
+
+
+def test_links_are_sent_as_the_files_they_lead_to(model, competition, tmp_path):
+    linked = tmp_path / "snapshot"
+    linked.mkdir()
+    for path in model.iterdir():
+        (linked / path.name).symlink_to(path)
+    assert preflight(linked, competition).content_hash == content_hash(model)
+
+
+def test_the_competitions_own_tokenizer_is_the_one_that_counts(outside, model, competition, tokenizer, tmp_path):
+    hub = outside.hub()
+    for name, words in (("fits", 10), ("larger", 12)):
+        folder = tmp_path / name
+        tokenizer.save_pretrained(folder)
+        data = json.loads((folder / "tokenizer.json").read_text())
+        data["model"]["vocab"] |= {f"word{i}": i for i in range(10, words)}
+        (folder / "tokenizer.json").write_text(json.dumps(data))
+        for file in folder.iterdir():
+            hub.publish_file(f"alice/{name}", file.name, file.read_bytes())
+    for path in model.glob("*token*"):
+        path.unlink()  # a competition that fixes the tokenizer needs none of the model's
+    assert preflight(model, constrained(competition, tokenizer="alice/fits"), hub)
+    with pytest.raises(ModelFault, match="12 tokens; the model knows 10"):
+        preflight(model, constrained(competition, tokenizer="alice/larger"), hub)
+    with pytest.raises(DataFault, match="alice/none is not there"):
+        preflight(model, constrained(competition, tokenizer="alice/none"), hub)
+
+
+def test_tensors_that_the_model_does_not_use_are_named(model, competition):
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(model / "model.safetensors")
+    extra = {f"model.layers.{i}.mlp.up_proj.weight": weights["model.norm.weight"].clone() for i in (1, 2)}
+    buffer = {"model.layers.0.self_attn.rotary_emb.inv_freq": weights["model.norm.weight"].clone()}
+    save_file(weights | extra | buffer, model / "model.safetensors", {"format": "pt"})
+    found = preflight(model, competition)
+    assert found.unexpected == tuple(sorted(extra))
+    assert "2 tensors are not used, the first is 'model.layers.1.mlp.up_proj.weight'" in str(found)
+
+
+def test_a_tied_head_that_is_saved_as_well_counts_once(model, competition):
+    from safetensors.torch import load_file, save_file
+
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps({**config, "tie_word_embeddings": True}))
+    weights = load_file(model / "model.safetensors")
+    save_file(
+        {**weights, "lm_head.weight": weights["model.embed_tokens.weight"].clone()},
+        model / "model.safetensors",
+        {"format": "pt"},
+    )
+    found = preflight(model, competition)
+    held = sum(weight.numel() for weight in weights.values())
+    assert found.parameters == held - 160
+    assert preflight(model, constrained(competition, max_parameters=found.parameters)) == found
+    with pytest.raises(ModelFault, match=f"has {found.parameters} parameters"):
+        preflight(model, constrained(competition, max_parameters=found.parameters - 1))
+
+
+def test_a_single_file_beside_its_index_is_one_model(model, competition):
+    from safetensors.torch import load_file
+
+    before = preflight(model, competition)
+    places = dict.fromkeys(load_file(model / "model.safetensors"), "model.safetensors")
+    (model / "model.safetensors.index.json").write_text(json.dumps({"weight_map": places}))
+    assert preflight(model, competition).parameters == before.parameters
 
 
 def test_a_missing_folder_is_named(tmp_path, competition):

@@ -1,5 +1,7 @@
 """Publishing: its order keeps the model its own, and any step can be run again."""
 
+import json
+
 import pytest
 
 from sn37.chain import Subnet
@@ -23,11 +25,11 @@ class Stopped(Exception):
 
 
 def stop_at(step):
-    def tell(text):
+    def on_step(text):
         if text == step:
             raise Stopped
 
-    return tell
+    return on_step
 
 
 def readable(outside, model):
@@ -50,7 +52,7 @@ def test_what_is_published_is_what_a_validator_fetches(outside, model, competiti
 
 def test_the_steps_come_in_the_order_of_the_protocol(outside, model, competition):
     told = []
-    publish(model, REPO, competition, outside.hub(), outside.subnet, tell=told.append)
+    publish(model, REPO, competition, outside.hub(), outside.subnet, on_step=told.append)
     assert tuple(told) == STEPS
 
 
@@ -67,7 +69,7 @@ def test_nobody_else_can_read_the_model_before_the_chain_holds_its_hash(outside,
                 public = False
             seen[step] = public, outside.subnet.committed(outside.subnet.hotkey) is not None
 
-    done = publish(model, REPO, competition, outside.hub(), outside.subnet, tell=look)
+    done = publish(model, REPO, competition, outside.hub(), outside.subnet, on_step=look)
     assert seen == {STEPS[2]: (False, False), STEPS[3]: (False, False), STEPS[4]: (False, True)}
     assert readable(outside, done.model)
 
@@ -75,7 +77,7 @@ def test_nobody_else_can_read_the_model_before_the_chain_holds_its_hash(outside,
 @pytest.mark.parametrize("step", STEPS)
 def test_stopped_before_any_step_the_same_call_goes_on(outside, model, competition, step):
     with pytest.raises(Stopped):
-        publish(model, REPO, competition, outside.hub(), outside.subnet, tell=stop_at(step))
+        publish(model, REPO, competition, outside.hub(), outside.subnet, on_step=stop_at(step))
     committed = outside.subnet.committed(outside.subnet.hotkey)
     outside.chain.advance(500)
     done = publish(model, REPO, competition, outside.hub(), outside.subnet)
@@ -101,8 +103,9 @@ def test_another_model_needs_another_repo_once_it_is_public(outside, model, comp
 
 
 def test_a_model_that_breaks_a_rule_is_not_uploaded(outside, model, competition):
-    (model / "pytorch_model.bin").write_bytes(b"")
-    with pytest.raises(ModelFault, match=r"pytorch_model\.bin.*only safetensors"):
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps({**config, "auto_map": {"AutoModel": "x--y.Z"}}))
+    with pytest.raises(ModelFault, match=r"config\.json asks for code of its own"):
         publish(model, REPO, competition, outside.hub(), outside.subnet)
     assert outside.server.stats.requests == 0
     assert outside.subnet.committed(outside.subnet.hotkey) is None
