@@ -19,6 +19,9 @@ __all__ = ["chat_prompt", "decode", "encode", "end_of_text", "fitted", "opening"
 MAX_CHARACTERS_PER_TOKEN = 1_024
 """The most a token may decode to, on average over a row."""
 
+MAX_TOKENS_PER_BYTE, _MARKS = 2, 8
+"""A token a byte is the most that an honest tokenizer needs; twice as many, and some marks, are far beyond it."""
+
 
 @contextmanager
 def _tokenizer_at(doing: str) -> Iterator[None]:
@@ -50,11 +53,20 @@ def decode(tokenizer: Tokenizer, tokens: Sequence[int], *, special: bool) -> str
 
 
 def fitted(tokenizer: Tokenizer, text: str, tokens: tuple[int, ...], room: int) -> tuple[tuple[int, ...], Flaw, int]:
-    """The text's first tokens, as many as there is room for; what is wrong with them; the bytes they stand for."""
+    """The text's first tokens, as many as there is room for; what is wrong with them; the bytes they stand for.
+
+    Raises TokenizerFault where there are more tokens than any text needs: a tokenizer that blows up a text until it
+    does not fit would choose what is measured.
+    """
+    size = len(text.encode())
+    if len(tokens) > MAX_TOKENS_PER_BYTE * size + _MARKS:
+        raise TokenizerFault(
+            f"the tokenizer makes {len(tokens)} tokens of {size} bytes of text; expected at most one a byte"
+        )
     if not tokens or decode(tokenizer, tokens, special=True) != text:
-        return tokens[:room], "does not decode", len(text.encode())
+        return tokens[:room], "does not decode", size
     if len(tokens) <= room:
-        return tokens, "", len(text.encode())
+        return tokens, "", size
     # The cut may go through a letter, whose bytes then decode to U+FFFD.
     said = decode(tokenizer, tokens[:room], special=True).rstrip("\ufffd")
     return tokens[:room], "too long", len(said.encode())

@@ -283,11 +283,11 @@ def test_a_tokenizer_of_the_competition_that_loses_every_text_is_at_fault(method
         rows_of(METHODS[method](), samples_of(method, tools.prose), tokenizer, 512, own_tokenizer=False)
 
 
-def inflating(tools: Any, pattern: str) -> Any:
-    """A tokenizer that opens texts of a pattern with 200 tokens that decode to nothing, whatever else it may do."""
+def inflating(tools: Any, pattern: str, fillers: int) -> Any:
+    """A tokenizer that opens texts of a pattern with tokens that decode to nothing."""
     from tokenizers import Regex, decoders, normalizers
 
-    tokenizer = tools.build(merges=0, normalizer=normalizers.Replace(Regex(pattern), "\u0001" * 200))
+    tokenizer = tools.build(merges=0, normalizer=normalizers.Replace(Regex(pattern), "\u0001" * fillers))
     forget = decoders.Replace("\u0001", "")
     tokenizer.backend_tokenizer.decoder = decoders.Sequence([decoders.ByteLevel(), forget])
     return tokenizer
@@ -297,18 +297,24 @@ def inflating(tools: Any, pattern: str) -> Any:
 @pytest.mark.parametrize("method", LOSS_METHODS)
 def test_a_tokenizer_has_no_say_in_which_samples_count(method: str, unit: str, tools: Any) -> None:
     """Texts that it inflates beyond the sequence cost 8 bits a byte; the others cost what they cost."""
-    tokenizer = inflating(tools, "^(?=[AW])")
+    tokenizer = inflating(tools, "^(?=[AW])", 40)
     args = {"unit": unit} | ({"sanity_check": False} if method == "text_loss" else {})
-    engine = tools.engine(tools.uniform(len(tokenizer)), sequence_length=200)
+    engine = tools.engine(tools.uniform(len(tokenizer)), sequence_length=125)
     samples = samples_of(method, tools.prose)
     evil = apply(METHODS[method](**args), samples, tokenizer, engine, own_tokenizer=True)
     honest = apply(METHODS[method](**args), samples, tools.build(merges=0), engine, own_tokenizer=True)
-    hidden = [i for i, text in enumerate(tools.prose) if text[0] in "AW"]
-    assert hidden == [1, 2]
+    assert [text[0] in "AW" for text in tools.prose] == [False, True, True, False, False]
     assert evil.samples == honest.samples == ()
     assert [detail.get("flaw") for detail in evil.details] == [None, "too long", "too long", None, None]
     for i in range(len(samples)):
-        assert evil.values[i] == (GUESSED[unit] if i in hidden else pytest.approx(honest.values[i]))
+        assert evil.values[i] == (GUESSED[unit] if i in (1, 2) else pytest.approx(honest.values[i]))
+
+
+@pytest.mark.parametrize("method", LOSS_METHODS)
+def test_a_tokenizer_that_blows_up_a_text_is_at_fault(method: str, tools: Any) -> None:
+    tokenizer = inflating(tools, "^(?=[AW])", 200)
+    with pytest.raises(TokenizerFault, match=r"makes 50\d tokens of 101 bytes of text; expected at most one a byte"):
+        METHODS[method]().rows(samples_of(method, tools.prose), tokenizer, 125)
 
 
 def test_what_does_not_fit_costs_8_bits_a_byte_unless_the_competition_s_own_tokenizer_cuts_it(tools: Any) -> None:
