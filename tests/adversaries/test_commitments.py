@@ -5,6 +5,7 @@ import threading
 import time
 
 import pytest
+from huggingface_hub import HfApi
 
 from sn37.competition import Fixed
 from sn37.devnet.chain.state import commitments_at
@@ -123,3 +124,62 @@ def waiting(small):
     """How many commitments the block has that is not sealed yet."""
     head = small.chain.head()
     return sum(c.block == head + 1 for c in commitments_at(small.chain.store, 37, head + 1))
+
+
+def chosen(outcome, small, *names):
+    """Which of the names were evaluated."""
+    evaluated = {pick.submission.hotkey for pick in outcome.plan.picks if pick.evaluate}
+    return {name for name in names if small.hotkey(name) in evaluated}
+
+
+def committed(small, name):
+    with small.subnet() as subnet:
+        return subnet.committed(small.hotkey(name))[1]
+
+
+def test_committing_the_same_text_again_wipes_no_failure(small, tmp_path):
+    small.submit("honest", 0.5)
+    small.submit("broken", {**small.files(0.5), "model.safetensors": b"no weights"})
+    small.chain.set_rules(37, commitment_rate_limit=0)
+    tried = []
+    for _ in range(4):
+        small.next_epoch()
+        tried += chosen(small.epoch(tmp_path), small, "broken")
+        small.commit("broken", committed(small, "broken"))
+    assert tried == ["broken", "broken"]
+
+
+def test_committing_the_same_text_again_costs_the_seniority(small, tmp_path):
+    """The copy that was committed in between is the elder then: it is tried again, and reigns."""
+    text = small.competition_file.read_text()
+    decay = 'kind = "linear_decay"\nstart = 0.05\nend = 0.01\ndecay_blocks = 1440'
+    small.competition_file.write_text(text.replace('kind = "fixed"\nvalue = 0.01', decay))
+    small.chain.set_rules(37, commitment_rate_limit=0)
+    for name, noise in (("old", 0.55), ("older", 0.45), ("leader", 0.35)):
+        small.submit(name, noise)
+    small.next_epoch()
+    assert small.epoch(tmp_path).decision.winner == small.hotkey("leader")
+    small.submit("copy", 0.35)
+    small.next_epoch()
+    assert small.epoch(tmp_path).decision.winner == small.hotkey("leader")
+    for _ in range(4):
+        small.next_epoch()
+    small.commit("leader", committed(small, "leader"))
+    small.submit("better", 0.33)
+    small.next_epoch()
+    outcome = small.epoch(tmp_path)
+    assert chosen(outcome, small, "copy", "better", "leader") == {"copy", "better", "leader"}
+    assert outcome.decision.winner == small.hotkey("better")
+
+
+def test_the_next_best_takes_over_when_the_leader_goes(small, tmp_path):
+    for name, noise in (("old", 0.6), ("older", 0.5), ("third", 0.4), ("leader", 0.1), ("best", 0.1001)):
+        small.submit(name, noise)
+    small.next_epoch()
+    assert small.epoch(tmp_path).decision.winner == small.hotkey("leader")
+    HfApi(endpoint=small.server.endpoint, token=small.server.token_of("leader")).delete_repo("leader/model")
+    winners = []
+    for _ in range(2):
+        small.next_epoch()
+        winners.append(small.epoch(tmp_path).decision.winner)
+    assert winners[-1] == small.hotkey("best")
