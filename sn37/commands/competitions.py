@@ -80,11 +80,20 @@ def check(
 ) -> None:
     """Check a competition file; all its mistakes are told in one go, each with its place and the choices."""
     from sn37.competitions import load_tasks, read_competition
+    from sn37.methods import METHODS
 
     load_tasks(tasks or ())
     competition = read_competition(file)
     typer.echo(f"{file} is right: {competition}")
     typer.echo(f"digest {competition.digest}")
+    if competition.constraints.tokenizer is None:
+        for task in competition.tasks:
+            method = METHODS[task.method](**task.method_args)
+            if getattr(method, "unit", None) == "nats_per_token":
+                typer.echo(
+                    f"warning: {task.name} counts nats_per_token while each model brings its own tokenizer: one that "
+                    'puts empty tokens between letters lowers its loss; expected unit = "bits_per_byte"'
+                )
 
 
 @app.command()

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+import sn37.competitions
 from sn37.commands.competitions import app
 from sn37.competitions import public_schedule
 from sn37.devnet.chain import Chain
@@ -93,6 +94,17 @@ def test_check_passes_a_right_file_and_tells_a_wrong_one(own: Callable[..., Path
         ConfigError, match=r"own\.toml: tasks\[1\] WORDS: source: unknown source 'words'; expected one of"
     ):
         said("check", own(('"word_sorting"', '"words"')))
+
+
+def test_check_warns_of_nats_per_token_where_the_tokenizer_is_open(tmp_path: Path) -> None:
+    files = {path.stem: path for path in Path(sn37.competitions.__file__).parent.glob("*.toml")}
+    warned = {name for name, path in files.items() if name != "schedule" and "warning: FINEWEB" in said("check", path)}
+    assert warned == {"instruct_8b", "instruct_8b_first"}
+    fixed = files["instruct_8b"].read_text()
+    for method in ("text_loss", "reference_loss"):
+        fixed = fixed.replace(f'name = "{method}" }}', f'name = "{method}", unit = "bits_per_byte" }}')
+    (tmp_path / "own.toml").write_text(fixed)
+    assert "warning" not in said("check", tmp_path / "own.toml")
 
 
 def test_check_knows_the_validators_own_tasks(own: Callable[..., Path], tmp_path: Path) -> None:
