@@ -1,7 +1,7 @@
 """The subnet through the bittensor SDK: blocks, metagraph, commitments, weights, signatures."""
 
+from sn37.chain.connection import StatePruned
 from sn37.chain.keys import open_wallet, verify
-from sn37.chain.link import StatePruned
 from sn37.chain.subnet import Subnet, weights_version
 from sn37.chain.values import Metagraph, Neuron, WeightsResult
 

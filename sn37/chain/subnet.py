@@ -11,17 +11,17 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import sn37
-from sn37.chain import asks
-from sn37.chain.link import Link, StatePruned
+from sn37.chain import reads
+from sn37.chain.connection import CALL_PERIOD_BLOCKS, Connection, Fate, StatePruned, fate_of
 from sn37.chain.values import Metagraph, WeightsResult
 from sn37.errors import ConfigError
 from sn37.submission import MAX_COMMITMENT_BYTES, Submission
 
 if TYPE_CHECKING:
-    from bittensor import BlockInfo, Client, ExtrinsicResult
+    from bittensor import Client, ExtrinsicResult
 
 __all__ = ["Subnet", "weights_version"]
 
@@ -31,7 +31,7 @@ class Subnet:
 
     network: finney, test, local, ws://... or wss://..., or an embedded chain (`sqlite:///file`).
     wallet: whatever the SDK takes as one; needed to commit and to set weights. timeout_s, attempts,
-    backoff_s, sleep: see `sn37.chain.link.Link`.
+    backoff_s, sleep: see `sn37.chain.connection.Connection`.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Subnet:
         self.network = network
         self.netuid = netuid
         self._wallet = wallet
-        self._link = Link(network, timeout_s=timeout_s, attempts=attempts, backoff_s=backoff_s, sleep=sleep)
+        self._connection = Connection(network, timeout_s=timeout_s, attempts=attempts, backoff_s=backoff_s, sleep=sleep)
 
     def __repr__(self) -> str:
         return f"Subnet(network={self.network!r}, netuid={self.netuid})"
@@ -61,7 +61,7 @@ class Subnet:
 
     def close(self) -> None:
         """Close the connection; a later call opens it again."""
-        self._link.close()
+        self._connection.close()
 
     @property
     def hotkey(self) -> str:
@@ -74,24 +74,18 @@ class Subnet:
 
     def head(self) -> int:
         """The newest final block: the newest that every validator sees alike."""
-        return self._link.read("reading the head", lambda client: client.finalized_block())
+        return self._connection.read("reading the head", lambda client: client.finalized_block())
 
     def block_hash(self, block: int) -> str:
         """The hash of a block, as 0x... text. Raises ChainFault where there is no such block."""
-        found = self._block_info(block).hash
-        if not found:
-            raise self._link.fault(f"reading the hash of block {block}", "the node told none")
-        return found
+        return self._connection.read(f"reading block {block}", lambda client: reads.block_hash(client, block))
 
     def timestamp(self, block: int) -> datetime:
-        """The time of a block, in UTC: that of its Timestamp.set."""
-        return self._block_info(block).timestamp
-
-    def _block_info(self, block: int) -> BlockInfo:
-        info = self._link.read(f"reading block {block}", lambda client: client.block_info(block))
+        """The time of a block, in UTC: that of its Timestamp.set. Raises StatePruned where the node is no archive."""
+        info = self._connection.read(f"reading block {block}", lambda client: client.block_info(block))
         if info is None or info.number != block:
-            raise self._link.fault(f"reading block {block}", "the chain has no such block")
-        return info
+            raise self._connection.fault(f"reading block {block}", "the chain has no such block")
+        return info.timestamp
 
     # Reads ----------------------------------------------------------------------------------------
 
@@ -101,8 +95,8 @@ class Subnet:
         Raises StatePruned when the node no longer keeps that block's state.
         """
         wanted = self.netuid if netuid is None else netuid
-        return self._link.read(
-            f"reading the metagraph of subnet {wanted}", lambda client: asks.metagraph(client, wanted, block)
+        return self._connection.read(
+            f"reading the metagraph of subnet {wanted}", lambda client: reads.metagraph(client, wanted, block)
         )
 
     def trusted(self, netuid: int, min_stake: float, block: int | None = None) -> frozenset[str]:
@@ -120,17 +114,17 @@ class Subnet:
         """
         operation = f"reading the commitments of subnet {self.netuid}"
         try:
-            return self._link.read(operation, lambda client: asks.submissions(client, self.netuid, block))
+            return self._connection.read(operation, lambda client: reads.submissions(client, self.netuid, block))
         except StatePruned:
             if not or_head or block is None:
                 raise
-        latest = self._link.read(operation, lambda client: asks.submissions(client, self.netuid, None))
+        latest = self._connection.read(operation, lambda client: reads.submissions(client, self.netuid, None))
         return tuple(submission for submission in latest if submission.block <= block)
 
     def committed(self, hotkey: str) -> tuple[int, str] | None:
         """The hotkey's commitment right now, as (block, text), or None."""
-        return self._link.read(
-            f"reading the commitment of {hotkey}", lambda client: asks.committed(client, self.netuid, hotkey)
+        return self._connection.read(
+            f"reading the commitment of {hotkey}", lambda client: reads.committed(client, self.netuid, hotkey)
         )
 
     def validator_weights(self, block: int | None = None) -> dict[str, dict[str, float]]:
@@ -139,9 +133,9 @@ class Subnet:
         Everything follows the hotkey: weights that were set before their target's uid, or the
         validator's own, changed hands are left out.
         """
-        return self._link.read(
+        return self._connection.read(
             f"reading the weights of subnet {self.netuid}",
-            lambda client: asks.validator_weights(client, self.netuid, block),
+            lambda client: reads.validator_weights(client, self.netuid, block),
         )
 
     # Signed calls ---------------------------------------------------------------------------------
@@ -158,16 +152,19 @@ class Subnet:
         hotkey, signer = self.hotkey, self._signer()
         before = self.committed(hotkey)
 
-        async def ask(client: Client) -> int:
+        async def submit(client: Client) -> int:
             from bittensor import calls
 
-            now = await asks.committed(client, self.netuid, hotkey)
-            if now is not None and now != before and now[1] == text:
-                return now[0]  # An earlier attempt arrived, only its answer was lost.
             call = calls.Commitments.set_commitment(netuid=self.netuid, info={"fields": [{f"Raw{len(raw)}": raw}]})
-            return self._included(operation, await client.submit_call(call, signer, signer="hotkey"))
+            result = await client.submit_call(call, signer, signer="hotkey", period=CALL_PERIOD_BLOCKS)
+            return self._included(operation, result)
 
-        return self._link.send(operation, ask)
+        async def find(client: Client) -> int | None:
+            now = await reads.final_commitment(client, self.netuid, hotkey)
+            newer = now is not None and now[1] == text and (before is None or now[0] > before[0])
+            return now[0] if now is not None and newer else None
+
+        return self._connection.send(operation, submit, find)
 
     def set_weights(self, weights: Mapping[str, float]) -> WeightsResult:
         """Set the weights of the wallet's hotkey over miners' hotkeys: plain or sealed, as the subnet wants.
@@ -180,48 +177,62 @@ class Subnet:
             raise ValueError("weights are finite, 0 or more, and not all 0")
         operation = f"setting the weights of subnet {self.netuid}"
         hotkey, signer = self.hotkey, self._signer()
-        before = self._link.read(operation, lambda client: asks.newest(client, self.netuid)).neuron(hotkey)
+        before = self._connection.read(operation, lambda client: reads.newest(client, self.netuid)).neuron(hotkey)
         if before is None:
-            raise self._link.fault(operation, f"{hotkey} is not registered")
+            raise self._connection.fault(operation, f"{hotkey} is not registered")
 
-        async def ask(client: Client) -> WeightsResult:
+        async def submit(client: Client) -> WeightsResult:
             from bittensor import ChainError, SetWeights
 
-            now = await asks.newest(client, self.netuid)
+            now = await reads.newest(client, self.netuid)
             uids = {uid: weights[h] for h in sorted(weights) if (uid := now.uid_of(h)) is not None}
-            dropped = tuple(sorted(set(weights) - set(now.hotkeys)))
-            me = now.neuron(hotkey) or before
-            sealed = await asks.sealed(client, self.netuid)
-            if me.last_update > before.last_update:  # An earlier attempt arrived, only its answer was lost.
-                return WeightsResult("committed" if sealed else "set", me.last_update, dropped=dropped)
             if not any(uids.values()):
-                raise self._link.fault(operation, "none of the weighted hotkeys is registered")
+                raise self._connection.fault(operation, "none of the weighted hotkeys is registered")
             intent = SetWeights(netuid=self.netuid, weights=uids, version_key=weights_version())
+            sealed = await reads.sealed(client, self.netuid)
             try:
-                result = await client.execute(intent, signer)
+                result = await client.execute(intent, signer, period=CALL_PERIOD_BLOCKS)
                 block = self._included(operation, result)
-            except ChainError:
-                possible = me.last_update + await asks.weights_rate_limit(client, self.netuid)
-                if me.last_update == 0 or possible <= now.block:
+            except ChainError as error:
+                me = now.neuron(hotkey) or before
+                possible = me.last_update + await reads.weights_rate_limit(client, self.netuid)
+                if fate_of(error) is not Fate.REFUSED or me.last_update == 0 or possible <= now.block:
                     raise
-                return WeightsResult("too soon", next_block=possible, dropped=dropped)
-            reveal_round = result.data.get("reveal_round")
-            return WeightsResult("committed" if sealed else "set", block, None, reveal_round, dropped)
+                return WeightsResult("too soon", next_block=possible, dropped=_absent(weights, now))
+            outcome: Literal["set", "committed"] = "committed" if sealed else "set"
+            return WeightsResult(outcome, block, None, result.data.get("reveal_round"), _absent(weights, now))
 
-        return self._link.send(operation, ask)
+        async def find(client: Client) -> WeightsResult | None:
+            now = await reads.metagraph(client, self.netuid, None)
+            me = now.neuron(hotkey)
+            if me is None or me.last_update <= before.last_update:
+                return None
+            sealed = await reads.sealed(client, self.netuid)
+            return WeightsResult("committed" if sealed else "set", me.last_update, dropped=_absent(weights, now))
+
+        return self._connection.send(operation, submit, find)
 
     def _included(self, operation: str, result: ExtrinsicResult) -> int:
         """The block a call was included in; a refused call raises the SDK's error."""
+        from bittensor import ChainError
+
+        if not result.success and result.extrinsic_id and (result.error is None or result.error.name is None):
+            raise ChainError(result.message, "ExtrinsicFailed")  # it stands in a block: its fate is known
         result.raise_for_failure()
         block, _, _ = (result.extrinsic_id or "").partition("-")
         if not block.isdigit():
-            raise self._link.fault(operation, "the node does not tell in which block the call was included")
+            raise self._connection.fault(operation, "the node does not tell in which block the call was included")
         return int(block)
 
     def _signer(self) -> Any:
         if self._wallet is None:
             raise ConfigError("this needs a wallet; make the Subnet with wallet=open_wallet(name, hotkey, path)")
         return self._wallet
+
+
+def _absent(weights: Mapping[str, float], now: Metagraph) -> tuple[str, ...]:
+    """The weighted hotkeys that are not registered."""
+    return tuple(sorted(set(weights) - set(now.hotkeys)))
 
 
 def weights_version(version: str = sn37.__version__) -> int:

@@ -8,7 +8,7 @@ import pytest
 
 import sn37
 from sn37.chain import Metagraph, StatePruned, Subnet, weights_version
-from sn37.chain.asks import _submission
+from sn37.chain.reads import _submission
 from sn37.errors import ChainFault, ConfigError
 from sn37.submission import ModelId
 
@@ -25,6 +25,18 @@ def test_head_hash_and_time_are_the_chains(chain, subnet):
     assert mine.head() == START + 7
     assert mine.block_hash(START + 3) == chain.block_hash(START + 3)
     assert mine.timestamp(START + 3) == datetime(2025, 3, 1, tzinfo=UTC) + timedelta(seconds=36)
+
+
+def test_a_node_that_pruned_its_state_still_knows_the_newest_hashes(chain, subnet):
+    chain.advance(3_000)
+    chain.prune(START + 2_990)
+    mine = subnet()
+    assert mine.block_hash(START + 1_000) == chain.block_hash(START + 1_000)
+    assert mine.block_hash(START + 2_990) == chain.block_hash(START + 2_990)
+    assert mine.block_hash(START + 3_000) == chain.block_hash(START + 3_000)
+    for ask in (lambda: mine.block_hash(START + 500), lambda: mine.timestamp(START + 1_000)):
+        with pytest.raises(StatePruned, match="use an archive node"):
+            ask()
 
 
 @pytest.mark.parametrize(

@@ -323,7 +323,10 @@ def test_an_unknown_or_pruned_block_is_an_error_never_the_head(chain, client):
     assert client.at(START + 5).subnets.metagraph(37).block == START + 5
     with pytest.raises(bt.ChainError, match="State discarded"):
         client.at(START + 4).subnets.metagraph(37)
-    assert client.block_info(START + 4).hash == chain.block_hash(START + 4)
+    assert client.block_info(START + 6).hash == chain.block_hash(START + 6)
+    with pytest.raises(bt.ChainError, match="State discarded"):
+        client.block_info(START + 4)  # decoded with the runtime of the parent
+    assert client.query(("System", "BlockHash"), [START + 4]) == chain.block_hash(START + 4)
 
 
 def test_rules_default_to_the_live_subnet():

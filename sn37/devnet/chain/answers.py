@@ -26,6 +26,9 @@ Params = Sequence[int | str]
 Pair = tuple[int | str, object]
 """A key of a storage map, and its value."""
 
+_BLOCK_HASHES = 2_400
+"""Of so many blocks before it a state knows the hashes."""
+
 _SYMBOL = "\N{GREEK SMALL LETTER ALPHA}".encode()
 
 
@@ -37,6 +40,8 @@ def storage(chain: Chain, item: str, params: Params, block: int) -> object:
     """The value of a storage item (`Pallet.Item`) as of `block`; None where it has none."""
     if item == "Timestamp.Now":
         return round(chain.timestamp(block).timestamp() * 1000)
+    if item == "System.BlockHash":
+        return _recent_hash(chain, int(params[0]), block)
     if item in _KEYED:
         wanted = list(params)
         pairs = storage_map(chain, item, wanted[:1], block)
@@ -53,6 +58,11 @@ def storage(chain: Chain, item: str, params: Params, block: int) -> object:
     if name == "SubnetworkN":
         return len(neurons_at(chain.store, netuid, block))
     raise UnknownItem(f"the embedded chain keeps no {item}")
+
+
+def _recent_hash(chain: Chain, number: int, block: int) -> str | None:
+    """The hash of one of the last blocks before `block`: more of them the state does not keep."""
+    return chain.store.hash_of(number) if block - _BLOCK_HASHES <= number < block else None
 
 
 def storage_map(chain: Chain, item: str, params: Params, block: int) -> list[Pair]:

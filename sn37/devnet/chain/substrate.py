@@ -27,7 +27,8 @@ __all__ = ["ComposedCall", "EmbeddedSubstrate", "embedded"]
 _POLL_S = 0.05
 _NONCE_RACES = 20
 
-Moment = Literal["asked", "included"]
+Moment = Literal["asked", "signed", "included"]
+Observer = Callable[[Chain, Moment, Extrinsic | None], Awaitable[None]]
 
 
 class Signer(Protocol):
@@ -67,9 +68,9 @@ def embedded(chain: Chain) -> Substrate:
 class EmbeddedSubstrate:
     """`bittensor.Substrate` over a `Chain`, as far as the chain has it."""
 
-    observer: ClassVar[Callable[[Chain, Moment], Awaitable[None]] | None] = None
-    """Awaited before every answer ("asked") and after a signed call was included ("included"). It may raise or
-    never return: so a node fails in tests."""
+    observer: ClassVar[Observer | None] = None
+    """Awaited before every answer ("asked"), and with a signed call before and after it is included ("signed",
+    "included"). It may raise or never return: so a node fails in tests."""
 
     def __init__(self, chain: Chain) -> None:
         self.chain = chain
@@ -135,6 +136,8 @@ class EmbeddedSubstrate:
         found = self.chain.store.hash_of(number)
         if found is None or number > head:
             return None
+        if number - 1 < self.chain.pruned_before:  # its calls are decoded with the runtime of the parent
+            raise _discarded(found)
         milliseconds = round(self.chain.timestamp(number).timestamp() * 1000)
         arguments = [{"name": "now", "value": milliseconds}]
         stamp = {"call": {"call_module": "Timestamp", "call_function": "set", "call_args": arguments}}
@@ -264,6 +267,7 @@ class EmbeddedSubstrate:
             if inspect.isawaitable(signature):
                 signature = await signature
             extrinsic = Extrinsic(keypair.ss58_address, chosen, text, bytes(signature), keypair.crypto_type)
+            await self._observe("signed", extrinsic)
             try:
                 return self.chain.include(extrinsic)
             except Refused as error:
@@ -286,10 +290,14 @@ class EmbeddedSubstrate:
         if number is None or number > head:
             raise ChainError(f"UnknownBlock: the chain has no block {block_hash}")
         if number < self.chain.pruned_before:
-            raise ChainError(f"State discarded for {block_hash}: use an archive node")
+            raise _discarded(block_hash)
         return number
 
-    async def _observe(self, moment: Moment) -> None:
+    async def _observe(self, moment: Moment, extrinsic: Extrinsic | None = None) -> None:
         observer = EmbeddedSubstrate.observer
         if observer is not None:
-            await observer(self.chain, moment)
+            await observer(self.chain, moment, extrinsic)
+
+
+def _discarded(block_hash: str) -> ChainError:
+    return ChainError(f"State discarded for {block_hash}: use an archive node")

@@ -1,6 +1,6 @@
-"""What is asked of a chain: the SDK's typed reads and raw maps, shaped into plain values.
+"""Reads of a chain: the SDK's typed reads and raw maps, shaped into plain values.
 
-Asynchronous; time-outs, retries and faults are `sn37.chain.link`'s work. Reads are pinned to one block.
+Asynchronous; time-outs, retries and faults are `connection`'s work. Reads are pinned to one block.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from sn37.chain.connection import NoSuch, is_pruned
 from sn37.chain.values import Metagraph, Neuron
 from sn37.submission import Submission
 
@@ -16,8 +17,9 @@ if TYPE_CHECKING:
     from bittensor.snapshot import Snapshot
 
 __all__ = [
-    "NoSuch",
+    "block_hash",
     "committed",
+    "final_commitment",
     "metagraph",
     "newest",
     "sealed",
@@ -30,10 +32,6 @@ _RAO_PER_TAO = 10**9
 _U16 = 65_535
 
 
-class NoSuch(LookupError):
-    """The chain answered, but has no such block or subnet: asking again does not help."""
-
-
 async def _at(client: Client, block: int | None) -> Snapshot:
     """A view of the chain at a block (the newest final one, when None).
 
@@ -44,6 +42,26 @@ async def _at(client: Client, block: int | None) -> Snapshot:
     if block > await client.block():
         raise NoSuch(f"the chain has no block {block} yet")
     return await client.at(block)
+
+
+async def block_hash(client: Client, block: int) -> str:
+    """The hash of a block, as 0x... text. Raises NoSuch where there is no such block."""
+    from bittensor import ChainError
+
+    try:
+        info = await client.block_info(block)
+    except ChainError as error:
+        # The SDK decodes a block's calls with the runtime of its parent: a node that pruned that state cannot say it,
+        # though the state at the head still holds the hashes of the last 2 400 blocks.
+        if not is_pruned(error):
+            raise
+        found = await client.query(("System", "BlockHash"), [block])
+        if not found or not str(found).strip("0x"):
+            raise
+        return str(found)
+    if info is None or info.number != block or not info.hash:
+        raise NoSuch("the chain has no such block")
+    return str(info.hash)
 
 
 async def newest(client: Client, netuid: int) -> Metagraph:
@@ -92,7 +110,18 @@ async def committed(client: Client, netuid: int, hotkey: str) -> tuple[int, str]
     """The hotkey's commitment at the head, as (block, text), or None."""
     from bittensor import storage
 
-    record = await client.query(storage.Commitments.CommitmentOf[:2], [netuid, hotkey])
+    return _commitment(hotkey, await client.query(storage.Commitments.CommitmentOf[:2], [netuid, hotkey]))
+
+
+async def final_commitment(client: Client, netuid: int, hotkey: str) -> tuple[int, str] | None:
+    """The hotkey's commitment at the newest final block, as (block, text), or None."""
+    from bittensor import storage
+
+    block = await client.finalized_block()
+    return _commitment(hotkey, await client.query(storage.Commitments.CommitmentOf[:2], [netuid, hotkey], block=block))
+
+
+def _commitment(hotkey: str, record: Any) -> tuple[int, str] | None:
     if record is None:
         return None
     found = _submission(hotkey, 0, record)
