@@ -6,13 +6,14 @@ Pure: knows nothing of models or where questions come from. Protocol, section 6.
 from __future__ import annotations
 
 from sn37.ifeval.draw import VERSIONS, draw_rules
-from sn37.ifeval.rules import CLOSING_PHRASES, RULES, Rule, conflict, instruction, rule_of
+from sn37.ifeval.rules import CLOSING_PHRASES, RULES, Kind, Rule, conflict, instruction, rule_of
 from sn37.ifeval.words import common_words, interesting_words, sentences, words_of
 
 __all__ = [
     "CLOSING_PHRASES",
     "RULES",
     "VERSIONS",
+    "Kind",
     "Rule",
     "common_words",
     "conflict",

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from typing import Any
 
-from sn37.ifeval.rules import CLOSING_PHRASES, RULES, Ending, Rule, _Keyword, rule_of
+from sn37.ifeval.rules import CLOSING_PHRASES, RULES, Rule
 from sn37.ifeval.words import interesting_words
 
 __all__ = ["VERSIONS", "draw_rules"]
@@ -43,27 +43,16 @@ def draw_rules(generator: random.Random, answers: tuple[str, str], version: int 
     for name in generator.sample(names, len(names)):
         if len(pairs) == count:
             break
-        if any(name in rule.against for rule, _ in pairs):
+        if any(name in RULES[rule.name].against for rule, _ in pairs):
             continue
-        if not issubclass(RULES[name], _Keyword):
-            rule = _draw(generator, name)
+        takes = RULES[name].takes
+        drawn: dict[str, Any] = {"n": generator.choice(_N[name])} if "n" in takes else {}
+        if "phrase" in takes:
+            drawn["phrase"] = generator.choice(CLOSING_PHRASES)
+        if "keyword" not in takes:
+            rule = Rule(name, **drawn)
             pairs.append((rule, rule))
         elif all(keywords):
-            pairs.append(_draw_keyword(generator, name, keywords))
+            first, second = (words.pop(generator.randrange(len(words))) for words in keywords)
+            pairs.append((Rule(name, keyword=first, **drawn), Rule(name, keyword=second, **drawn)))
     return tuple(first for first, _ in pairs), tuple(second for _, second in pairs)
-
-
-def _draw(generator: random.Random, name: str) -> Rule:
-    if name == Ending.name:
-        return Ending(generator.choice(CLOSING_PHRASES))
-    return rule_of({"rule": name, **_n(generator, name)})
-
-
-def _draw_keyword(generator: random.Random, name: str, keywords: Sequence[list[str]]) -> tuple[Rule, Rule]:
-    n = _n(generator, name)
-    first, second = (words.pop(generator.randrange(len(words))) for words in keywords)
-    return rule_of({"rule": name, "keyword": first, **n}), rule_of({"rule": name, "keyword": second, **n})
-
-
-def _n(generator: random.Random, name: str) -> dict[str, int]:
-    return {"n": generator.choice(_N[name])} if name in _N else {}

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any, ClassVar
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from sn37.ifeval.words import sentences, words_of
 
-__all__ = ["CLOSING_PHRASES", "RULES", "Rule", "conflict", "instruction", "rule_of"]
+__all__ = ["CLOSING_PHRASES", "RULES", "Kind", "Rule", "conflict", "instruction", "rule_of"]
 
 CLOSING_PHRASES = (
     "I hope this is of use to you.",
@@ -21,236 +21,141 @@ CLOSING_PHRASES = (
 
 @dataclass(frozen=True)
 class Rule:
-    """One rule. name: how data names it; against: the names of the rules it cannot stand beside."""
+    """One rule."""
 
-    name: ClassVar[str]
-    against: ClassVar[frozenset[str]] = frozenset()
+    name: str
+    """Which of `RULES` it is."""
+    n: int = 0
+    """The count it asks for, where its kind takes one."""
+    keyword: str = ""
+    """The word it is about, in lower case, where its kind takes one."""
+    phrase: str = ""
+    """The closing phrase, where its kind takes one."""
+
+    def __post_init__(self) -> None:
+        takes = RULES[self.name].takes
+        if "n" in takes and (type(self.n) is not int or self.n < 1):
+            raise ValueError(f"n of the rule {self.name} is {self.n!r}; expected a whole number of 1 or more")
+        if "keyword" in takes and (not isinstance(self.keyword, str) or words_of(self.keyword) != [self.keyword]):
+            raise ValueError(f"keyword of the rule {self.name} is {self.keyword!r}; expected one word in lower case")
+        if "phrase" in takes and not (isinstance(self.phrase, str) and self.phrase.strip()):
+            raise ValueError(f"phrase of the rule {self.name} is {self.phrase!r}; expected a text")
 
     @property
     def prompt(self) -> str:
         """The rule as an instruction to the model."""
-        raise NotImplementedError
+        several = "" if self.n == 1 else "s"
+        return RULES[self.name].prompt.format(n=self.n, s=several, keyword=self.keyword, phrase=self.phrase)
 
     def holds(self, reply: str) -> bool:
         """Whether the reply follows the rule."""
-        raise NotImplementedError
+        return RULES[self.name].holds(self, reply)
 
     @property
     def data(self) -> dict[str, Any]:
         """The rule as JSON data; `rule_of` reads it back."""
-        return {"rule": self.name, **asdict(self)}
+        return {"rule": self.name, **{name: getattr(self, name) for name in RULES[self.name].takes}}
 
 
 @dataclass(frozen=True)
-class _Count(Rule):
-    n: int
+class Kind:
+    """What the rules of one name have in common."""
 
-    def __post_init__(self) -> None:
-        if type(self.n) is not int or self.n < 1:
-            raise ValueError(f"n of the rule {self.name} is {self.n!r}; expected a whole number of 1 or more")
-
-
-@dataclass(frozen=True)
-class _Keyword(Rule):
-    keyword: str
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.keyword, str) or words_of(self.keyword) != [self.keyword]:
-            raise ValueError(f"keyword of the rule {self.name} is {self.keyword!r}; expected one word in lower case")
+    prompt: str
+    """The instruction, with places for what the rule takes; {s} is the ending of a plural."""
+    holds: Callable[[Rule, str], bool]
+    """Whether a reply follows the rule."""
+    takes: tuple[str, ...] = ()
+    """Which of n, keyword and phrase such a rule has."""
+    against: frozenset[str] = field(default=frozenset())
+    """The names of the rules it cannot stand beside."""
 
 
-def _many(n: int, noun: str) -> str:
-    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+def _bullets(reply: str) -> int:
+    return sum(line.lstrip().startswith("*") for line in reply.splitlines())
 
 
-class AtMostWords(_Count):
-    name = "at_most_words"
-    against = frozenset({"at_least_words", "at_most_sentences", "at_least_sentences", "bullets", "ending"})
+_SHORT = ("at_most_words", "at_most_sentences")
+_COUNTS = frozenset((*_SHORT, "at_least_words", "at_least_sentences"))
 
-    @property
-    def prompt(self) -> str:
-        return f"Use at most {_many(self.n, 'word')}."
-
-    def holds(self, reply: str) -> bool:
-        return len(reply.split()) <= self.n
-
-
-class AtLeastWords(_Count):
-    name = "at_least_words"
-    against = frozenset({"at_most_words", "at_most_sentences"})
-
-    @property
-    def prompt(self) -> str:
-        return f"Use at least {_many(self.n, 'word')}."
-
-    def holds(self, reply: str) -> bool:
-        return len(reply.split()) >= self.n
-
-
-class AtMostSentences(_Count):
-    name = "at_most_sentences"
-    against = frozenset({"at_most_words", "at_least_words", "at_least_sentences", "bullets", "ending"})
-
-    @property
-    def prompt(self) -> str:
-        return f"Write at most {_many(self.n, 'sentence')}."
-
-    def holds(self, reply: str) -> bool:
-        return sentences(reply) <= self.n
-
-
-class AtLeastSentences(_Count):
-    name = "at_least_sentences"
-    against = frozenset({"at_most_words", "at_most_sentences"})
-
-    @property
-    def prompt(self) -> str:
-        return f"Write at least {_many(self.n, 'sentence')}."
-
-    def holds(self, reply: str) -> bool:
-        return sentences(reply) >= self.n
-
-
-class UpperCase(Rule):
-    name = "upper_case"
-    against = frozenset({"lower_case"})
-    prompt = "Write everything in upper case."
-
-    def holds(self, reply: str) -> bool:
-        return reply.isupper()
-
-
-class LowerCase(Rule):
-    name = "lower_case"
-    against = frozenset({"upper_case"})
-    prompt = "Write everything in lower case."
-
-    def holds(self, reply: str) -> bool:
-        return reply.islower()
-
-
-class NoCommas(Rule):
-    name = "no_commas"
-    prompt = "Use no commas."
-
-    def holds(self, reply: str) -> bool:
-        return "," not in reply
-
-
-class IncludesKeyword(_Keyword):
-    name = "includes_keyword"
-
-    @property
-    def prompt(self) -> str:
-        return f'Use the word "{self.keyword}".'
-
-    def holds(self, reply: str) -> bool:
-        return self.keyword in words_of(reply)
-
-
-@dataclass(frozen=True)
-class RepeatsKeyword(_Keyword):
-    name = "repeats_keyword"
-    n: int
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _Count.__post_init__(self)  # type: ignore[arg-type]
-
-    @property
-    def prompt(self) -> str:
-        return f'Use the word "{self.keyword}" exactly {_many(self.n, "time")}.'
-
-    def holds(self, reply: str) -> bool:
-        return words_of(reply).count(self.keyword) == self.n
-
-
-class AvoidsKeyword(_Keyword):
-    name = "avoids_keyword"
-
-    @property
-    def prompt(self) -> str:
-        return f'Do not use the word "{self.keyword}".'
-
-    def holds(self, reply: str) -> bool:
-        return self.keyword not in words_of(reply)
-
-
-class Bullets(_Count):
-    name = "bullets"
-    against = frozenset({"at_most_words", "at_most_sentences"})
-
-    @property
-    def prompt(self) -> str:
-        return f"Write exactly {_many(self.n, 'bullet point')}; a bullet point is a line that starts with *."
-
-    def holds(self, reply: str) -> bool:
-        return sum(line.lstrip().startswith("*") for line in reply.splitlines()) == self.n
-
-
-@dataclass(frozen=True)
-class Ending(Rule):
-    name = "ending"
-    against = frozenset({"at_most_words", "at_most_sentences", "quotation"})
-    phrase: str
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.phrase, str) or not self.phrase.strip():
-            raise ValueError(f"phrase of the rule ending is {self.phrase!r}; expected a text")
-
-    @property
-    def prompt(self) -> str:
-        return f'End with exactly these words: "{self.phrase}"'
-
-    def holds(self, reply: str) -> bool:
-        return reply.lower().endswith(self.phrase.lower())
-
-
-class Quotation(Rule):
-    name = "quotation"
-    against = frozenset({"ending"})
-    prompt = "Put the whole answer in double quotation marks."
-
-    def holds(self, reply: str) -> bool:
-        return len(reply) >= 2 and reply.startswith('"') and reply.endswith('"')
-
-
-_ALL: tuple[type[Rule], ...] = (
-    AtMostWords,
-    AtLeastWords,
-    AtMostSentences,
-    AtLeastSentences,
-    UpperCase,
-    LowerCase,
-    NoCommas,
-    IncludesKeyword,
-    RepeatsKeyword,
-    AvoidsKeyword,
-    Bullets,
-    Ending,
-    Quotation,
-)
-RULES: Mapping[str, type[Rule]] = {rule.name: rule for rule in _ALL}
-"""Every rule by its name, in the protocol's order."""
+RULES: Mapping[str, Kind] = {
+    "at_most_words": Kind(
+        "Use at most {n} word{s}.",
+        lambda rule, reply: len(reply.split()) <= rule.n,
+        ("n",),
+        _COUNTS - {"at_most_words"} | {"bullets", "ending"},
+    ),
+    "at_least_words": Kind(
+        "Use at least {n} word{s}.", lambda rule, reply: len(reply.split()) >= rule.n, ("n",), frozenset(_SHORT)
+    ),
+    "at_most_sentences": Kind(
+        "Write at most {n} sentence{s}.",
+        lambda rule, reply: sentences(reply) <= rule.n,
+        ("n",),
+        _COUNTS - {"at_most_sentences"} | {"bullets", "ending"},
+    ),
+    "at_least_sentences": Kind(
+        "Write at least {n} sentence{s}.", lambda rule, reply: sentences(reply) >= rule.n, ("n",), frozenset(_SHORT)
+    ),
+    "upper_case": Kind(
+        "Write everything in upper case.", lambda rule, reply: reply.isupper(), against=frozenset(("lower_case",))
+    ),
+    "lower_case": Kind(
+        "Write everything in lower case.", lambda rule, reply: reply.islower(), against=frozenset(("upper_case",))
+    ),
+    "no_commas": Kind("Use no commas.", lambda rule, reply: "," not in reply),
+    "includes_keyword": Kind(
+        'Use the word "{keyword}".', lambda rule, reply: rule.keyword in words_of(reply), ("keyword",)
+    ),
+    "repeats_keyword": Kind(
+        'Use the word "{keyword}" exactly {n} time{s}.',
+        lambda rule, reply: words_of(reply).count(rule.keyword) == rule.n,
+        ("keyword", "n"),
+    ),
+    "avoids_keyword": Kind(
+        'Do not use the word "{keyword}".', lambda rule, reply: rule.keyword not in words_of(reply), ("keyword",)
+    ),
+    "bullets": Kind(
+        "Write exactly {n} bullet point{s}; a bullet point is a line that starts with *.",
+        lambda rule, reply: _bullets(reply) == rule.n,
+        ("n",),
+        frozenset(_SHORT),
+    ),
+    "ending": Kind(
+        'End with exactly these words: "{phrase}"',
+        lambda rule, reply: reply.lower().endswith(rule.phrase.lower()),
+        ("phrase",),
+        frozenset((*_SHORT, "quotation")),
+    ),
+    "quotation": Kind(
+        "Put the whole answer in double quotation marks.",
+        lambda rule, reply: len(reply) > 1 and reply.startswith('"') and reply.endswith('"'),
+        against=frozenset(("ending",)),
+    ),
+}
+"""Every kind of rule by its name, in the protocol's order."""
 
 
 def rule_of(data: Mapping[str, Any]) -> Rule:
-    """A rule from its data. Raises ValueError naming what is wrong."""
+    """A rule from its data. Raises ValueError naming what is wrong.
+
+    >>> rule_of({"rule": "at_most_words", "n": 25}).prompt
+    'Use at most 25 words.'
+    """
     name = data.get("rule")
     if not isinstance(name, str) or name not in RULES:
         raise ValueError(f"unknown rule {name!r}; expected one of {', '.join(RULES)}")
-    kind = RULES[name]
-    expected = {"rule", *(field.name for field in fields(kind))}
+    expected = {"rule", *RULES[name].takes}
     if set(data) != expected:
-        raise ValueError(f"the rule {kind.name} has {sorted(data)}; expected {sorted(expected)}")
-    return kind(**{field: value for field, value in data.items() if field != "rule"})
+        raise ValueError(f"the rule {name} has {sorted(data)}; expected {sorted(expected)}")
+    return Rule(name, **{key: value for key, value in data.items() if key != "rule"})
 
 
 def conflict(one: Rule, other: Rule) -> bool:
     """Whether two rules cannot stand in one sample: at odds, the same rule twice, or about the same keyword."""
-    if one.name == other.name or other.name in one.against:
+    if one.name == other.name or other.name in RULES[one.name].against:
         return True
-    return isinstance(one, _Keyword) and isinstance(other, _Keyword) and one.keyword == other.keyword
+    return one.keyword != "" and one.keyword == other.keyword
 
 
 def instruction(question: str, rules: tuple[Rule, ...]) -> str:

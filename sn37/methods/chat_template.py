@@ -79,7 +79,7 @@ def frames_of(template: str, special_tokens: Mapping[str, str]) -> Mapping[tuple
 
 @lru_cache(maxsize=64)
 def _frames(request: str) -> Mapping[tuple[str, ...], Frame | str]:
-    program = [sys.executable, "-c", f"from {__name__} import _main; _main()"]
+    program = [sys.executable, "-P", "-c", f"from {__name__} import _main; _main()"]
 
     def render(_: int) -> subprocess.CompletedProcess[str]:
         return subprocess.run(program, input=request, stdout=subprocess.PIPE, text=True, timeout=_MAX_WAIT_S)
