@@ -24,6 +24,7 @@ __all__ = ["argument_mistakes", "mistakes", "parse"]
 T = TypeVar("T")
 
 _MAX_SHOWN = 60
+_MODELS: dict[type, type[BaseModel]] = {}
 
 
 def parse(kind: type[T], data: object, place: str) -> T:
@@ -45,9 +46,11 @@ def mistakes(kind: type[T], data: object, place: str) -> tuple[T | None, list[st
     """The value, or None and every mistake, each a sentence that begins with its place."""
     from pydantic import ConfigDict, create_model
 
-    # The settings of a model hold for the plain dataclasses within it.
-    config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
-    value, found = _validated(create_model("Document", __config__=config, value=(kind, ...)), data, kind)
+    if kind not in _MODELS:  # making a model takes longer than reading with it
+        # The settings of a model hold for the plain dataclasses within it.
+        config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+        _MODELS[kind] = create_model("Document", __config__=config, value=(kind, ...))
+    value, found = _validated(_MODELS[kind], data, kind)
     return value, [_said(place, sentence) for sentence in found]
 
 

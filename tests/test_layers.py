@@ -47,7 +47,7 @@ SEES = {
     "methods": ("engine.interface",),
     "competitions": ("documents", "methods", "sources"),
     "evaluation": ("checks", "competitions", "engine", "methods", "records", "scratch", "workers"),
-    "records": ("competitions",),
+    "records": ("competitions", "documents"),
     "validator": COMPOSED,
     "miner": COMPOSED,
     "analysis": ("records",),

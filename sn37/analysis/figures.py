@@ -79,21 +79,21 @@ def duel(epoch: Epoch, ax: Axes | None = None) -> Axes:
 
 
 def weights(records: Records, competition_id: int, alpha: float, ax: Axes | None = None, most: int = 6) -> Axes:
-    """The moving average of a competition's weights over its decided epochs, the `most` largest ones."""
-    epochs = records.sealed(competition_id)
-    averages: list[dict[str, float]] = []
-    uids: dict[str, int] = {}
-    for epoch in epochs:
-        averages.append(moving_average(averages[-1] if averages else None, epoch.decision.winner, alpha))
-        uids.update({score.hotkey: score.uid for score in epoch.decision.scores})
+    """The moving average of a competition's weights over the epochs that had a winner, the `most` largest ones."""
+    past = records.history(competition_id)
+    average, blocks = past.average(alpha), [win.sync_block for win in past.wins]
+    shown = sorted(average, key=lambda hotkey: (-average[hotkey], hotkey))[:most]
+    values: dict[str, list[float]] = {hotkey: [] for hotkey in shown}
+    average = {}
+    for win in past.wins:
+        average = moving_average(average, win.hotkey, alpha)
+        for hotkey, line in values.items():
+            line.append(average.get(hotkey, 0.0))
+    uids = {win.hotkey: win.uid for win in past.wins}
     ax = _axes(ax, rows=6)
-    last = averages[-1] if averages else {}
-    shown = sorted(last, key=lambda hotkey: (-last[hotkey], hotkey))[:most]
-    blocks = [epoch.sync_block for epoch in epochs]
     for index, hotkey in enumerate(shown):
-        values = [average.get(hotkey, 0.0) for average in averages]
         style = _LINES[index % len(_LINES)]
-        ax.plot(blocks, values, style, color="black", marker="o", markersize=3, label=f"uid {uids[hotkey]}")
+        ax.plot(blocks, values[hotkey], style, color="black", marker="o", markersize=3, label=f"uid {uids[hotkey]}")
     ax.set_ylim(-0.03, 1.05)
     ax.set_xticks(blocks if len(blocks) <= 6 else blocks[:: -(-len(blocks) // 6)])
     ax.ticklabel_format(axis="x", useOffset=False, style="plain")

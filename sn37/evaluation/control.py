@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -51,7 +50,7 @@ def evaluate_control(payload: Mapping[str, object], report: Report | None = None
     """
     data = dict(payload)
     folder = Path(str(data.pop("control")))
-    job = typed(Job, json.dumps(data), "a job")
+    job = typed(Job, data, "a job")
     constraints = replace(
         job.constraints,
         architectures=("LlamaForCausalLM",),

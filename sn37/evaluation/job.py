@@ -101,7 +101,7 @@ def evaluate(payload: Mapping[str, object], report: Report | None = None) -> dic
 
     payload: a `Job` as JSON data. Returns a `Measurement` as JSON data. Raises ModelFault with the reason.
     """
-    return to_data(measure(typed(Job, json.dumps(payload), "a job"), report))
+    return to_data(measure(typed(Job, payload, "a job"), report))
 
 
 def measure(job: Job, report: Report | None = None) -> Measurement:
@@ -136,7 +136,7 @@ def tokenize(payload: Mapping[str, object], report: Report | None = None) -> dic
 
     Raises EvaluatorFault where the tokenizer fails.
     """
-    job = typed(Job, json.dumps(payload), "a job")
+    job = typed(Job, payload, "a job")
     _prepare(job)
     assert job.tokenizer is not None, "models that bring their own tokenizer have no rows in common"
     tokenizer = _competition_tokenizer(job.tokenizer)

@@ -71,8 +71,8 @@ def _measurement(outcome: Outcome) -> Measurement | Sn37Error:
     if isinstance(outcome, Sn37Error):
         return outcome
     try:
-        return typed(Measurement, json.dumps(outcome, allow_nan=False), "a worker's measurement")
-    except (ValueError, EvaluatorFault) as error:
+        return typed(Measurement, outcome, "a worker's measurement")
+    except EvaluatorFault as error:
         return WorkerDied("garbage", str(error))
 
 

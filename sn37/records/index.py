@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from sn37.errors import EvaluatorFault
 from sn37.files import write_bytes
 from sn37.records.decision import Decision
-from sn37.records.history import History, Key, Tried
+from sn37.records.history import History, Key, Tried, Win
 
 if TYPE_CHECKING:
     from pyarrow import RecordBatch, Schema  # type: ignore[import-untyped]
@@ -36,7 +36,7 @@ _DIGEST_BYTES = 32
 def indexed_history(
     folder: Path, read_decision: Callable[[int], Decision], before: int | None, remembered: int
 ) -> History:
-    """The history of a competition's folder, equal to `history_of` all its decided epochs below `before`.
+    """The history of a competition's folder: of all its decided epochs of sync blocks below `before`.
 
     read_decision: the decision of the epoch at a sync block; called for those the index does not know yet.
     """
@@ -135,7 +135,5 @@ def _history(index: RecordBatch, before: int | None, remembered: int) -> History
             losses = [(blocks[row], scores[row].as_py()) for row in places]
             key = hotkeys.dictionary[hotkey].as_py(), texts.dictionary[text].as_py()
             tried[key] = tuple(Tried(block, math.inf if loss is None else loss) for block, loss in losses)
-    won = rows.filter(rows["won"])
-    winners = won["hotkey"].to_pylist()
-    incumbent = (winners[-1], won["text"][-1].as_py()) if winners else None
-    return History(tuple(winners), incumbent, tried)
+    won = rows.filter(rows["won"]).select(["sync_block", "hotkey", "text", "uid"]).to_pylist()
+    return History(tuple(Win(**row) for row in won), tried)

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 from dataclasses import fields, is_dataclass, replace
 from datetime import UTC, datetime
 
@@ -76,12 +77,12 @@ def test_a_competition_comes_back_from_its_manifest_as_it_was(competition, tmp_p
         (lambda m: m.pop("netuid"), "netuid is missing"),
         (lambda m: m.update(netuid="37"), "netuid is '37'; expected a valid integer"),
         (lambda m: m.update(colour=1), "unknown field colour; the known fields are competition, "),
-        (lambda m: m["clock"].update(tempo=1), "unknown field tempo of clock; the known fields are genesis, cadence"),
+        (lambda m: m["clock"].update(tempo=1), "[clock]: unknown field tempo; the known fields are genesis, cadence"),
         (
             lambda m: m["submissions"][0].update(x=1),
-            "unknown field x of submissions.0; the known",
+            "submissions[0]: unknown field x; the known",
         ),
-        (lambda m: m["submissions"][0]["submission"].pop("uid"), "submissions.0.submission.* expected hotkey, uid"),
+        (lambda m: m["submissions"][0]["submission"].pop("uid"), "is no commitment; expected hotkey, uid"),
         (lambda m: m.update(block_hash="0x12"), "is no block hash"),
         (lambda m: m["figures"].update(alpha=2.0), "alpha is 2.0; expected a share"),
         (lambda m: m["shares"].update({"1": float("nan")}), "NaN is no number"),
@@ -93,7 +94,7 @@ def test_a_record_that_is_not_what_was_written_is_refused_with_its_place(spoil, 
     data = json.loads(path.read_text())
     spoil(data)
     path.write_text(json.dumps(data))
-    with pytest.raises(EvaluatorFault, match=told) as caught:
+    with pytest.raises(EvaluatorFault, match=re.escape(told)) as caught:
         codec.read(Manifest, path)
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
 

@@ -6,12 +6,11 @@ import shutil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from recorded import decision, score, seal
+from recorded import decision, folded, score, seal
 
 from sn37.errors import EvaluatorFault
 from sn37.records import index
 from sn37.records.epochs import Records
-from sn37.records.history import history_of
 
 BLOCKS = st.integers(0, 8).map(lambda number: 360 * number)
 LOSSES = st.one_of(st.none(), st.floats(0, 1e300))
@@ -25,7 +24,7 @@ def made(block, rows, winner=None):
 
 
 def plain(records, before=None, remembered=3):
-    return history_of((epoch.decision for epoch in records.sealed(4, before)), remembered)
+    return folded((epoch.decision for epoch in records.sealed(4, before)), remembered)
 
 
 @pytest.fixture
@@ -138,5 +137,5 @@ def test_a_disk_that_takes_no_index_stops_no_fold(records, monkeypatch):
 
 
 def test_a_competition_without_records_has_an_empty_history(tmp_path):
-    assert Records(tmp_path).history(4) == history_of((), 3)
+    assert Records(tmp_path).history(4) == folded(())
     assert list(tmp_path.iterdir()) == []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,6 +13,7 @@ from sn37.protocol import Figures, SelectionLimits
 from sn37.records.decision import Decision, Score
 from sn37.records.epochs import Epoch, Records
 from sn37.records.faults import Fault
+from sn37.records.history import History, Key, Tried, Win
 from sn37.records.manifest import Manifest, TaskData
 from sn37.records.results import Basis, Measurement, Result, TaskResult
 
@@ -35,6 +38,19 @@ def seal(records: Records, competition_id: int, made: Decision) -> Epoch:
     epoch = records.epoch(competition_id, made.sync_block)
     epoch.write(made)
     return epoch.seal()
+
+
+def folded(decisions: Iterable[Decision], remembered: int = 3) -> History:
+    """The history that these decisions make, in their order: the plain fold."""
+    wins: list[Win] = []
+    tried: dict[Key, tuple[Tried, ...]] = {}
+    for made in decisions:
+        for each in made.scores:
+            key, loss = (each.hotkey, each.text), math.inf if each.score is None else each.score
+            tried[key] = (*tried.get(key, ()), Tried(made.sync_block, loss))[-remembered:]
+        if made.best is not None:
+            wins.append(Win(made.sync_block, made.best.hotkey, made.best.text, made.best.uid))
+    return History(tuple(wins), tried)
 
 
 def task_result(value: float, **fields: Any) -> TaskResult:

@@ -6,12 +6,12 @@ from itertools import permutations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from recorded import decision, score
+from recorded import decision, folded, score
 
 from sn37.competition import Competition, Constraints, EvalTask, Fixed, LinearDecay
 from sn37.incentive import Contender, reign
 from sn37.protocol import SelectionLimits
-from sn37.records.history import History, Tried, history_of
+from sn37.records.history import History, Tried, Win
 from sn37.schedule import Period, Schedule, Share
 from sn37.submission import Submission
 from sn37.validator.contenders import pick, sort_out
@@ -38,7 +38,8 @@ def past(*results, incumbent=None, at=360):
         (s.hotkey, s.text): tuple(Tried(at - 360 * age, math.inf if x is None else x) for age, x in _aged(scores))
         for s, *scores in results
     }
-    return History((), incumbent and (incumbent.hotkey, incumbent.text), tried)
+    wins = (Win(at, incumbent.hotkey, incumbent.text, incumbent.uid),) if incumbent else ()
+    return History(wins, tried)
 
 
 def _aged(scores):
@@ -238,6 +239,6 @@ def test_a_uid_that_changed_hands_inherits_nothing():
 
 def test_three_results_are_remembered_whatever_the_block_of_the_commitment():
     epochs = (decision(n, score(1, 1.0, block=n, text="text"), winner="hot1") for n in (360, 720, 1080, 1440))
-    known = history_of(epochs, 3)
+    known = folded(epochs)
     assert list(known.tried) == [("hot1", "text")]
     assert [t.sync_block for t in known.tried["hot1", "text"]] == [720, 1080, 1440]
