@@ -1,4 +1,4 @@
-"""What a worker reads of a dataset: its list of files, its splits, its row counts, its rows. JSON in and out.
+"""What a worker reads of a dataset: its splits, its row counts, its rows. JSON in and out.
 
 Everything here was written by strangers, so it runs where a memory limit and a deadline hold (`sn37.workers`); what a
 dataset does to its reader ends as that dataset's fault. `split_files` needs no network and is given none: a README may
@@ -8,33 +8,32 @@ takes over pyarrow itself: such code has what the worker has, the network and th
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from datetime import date, time
 from decimal import Decimal
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from sn37.data.remote import RemoteFile, Repo, faults
+from sn37.data.cache import KeptFile
 from sn37.errors import DataFault, HubFault, Sn37Error
+from sn37.hub.connection import Connection
 
 if TYPE_CHECKING:
     import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
-__all__ = ["count_rows", "list_files", "read_rows", "split_files"]
+__all__ = ["Repo", "count_rows", "read_rows", "split_files"]
 
-MAX_FILES = 200_000
-MAX_CARD_BYTES = 4 << 20
 MAX_TEXT_CHARACTERS = 500_000
 """Longer texts are cut: a sample of over 400 000 characters is left out anyway (protocol, section 6)."""
 MAX_ANSWER_CHARACTERS = 128 << 20
 MAX_GROUP_ROWS = 100_000_000
 
-_CARDS = ("README.md", ".huggingface.yaml")
-"""Where a repo may say which files make up which split."""
 _IGNORED = "dataset_infos.json"
 _UNSOUND = (ArithmeticError, AttributeError, LookupError, OSError, RecursionError, TypeError, ValueError)
 """What reading a malformed parquet file raises: pyarrow's own errors are some of these."""
@@ -46,37 +45,21 @@ _BUFFER_BYTES = 4 << 20
 Report = Callable[[dict[str, Any]], None]
 
 
-def list_files(payload: Mapping[str, Any], report: Report) -> dict[str, Any]:
-    """{"files": {path: bytes}, "cards": {name: text}} of a repo that is open to everybody.
+@dataclass(frozen=True)
+class Repo:
+    """A dataset repo at one commit, and what is read of it."""
 
-    Raises DataFault: missing, private, gated, too many files, a card too long; HubFault.
-    """
-    from huggingface_hub import HfApi
-    from huggingface_hub.hf_api import RepoFile
+    name: str
+    """`namespace/name`."""
+    commit: str
+    """The full commit."""
+    folder: str
+    """Where what is read is kept: for this repo and commit alone."""
+    part: str = ""
+    """The config and split, for messages."""
 
-    repo = Repo(**payload["repo"])
-    files: dict[str, int] = {}
-    with faults(repo, "its list of files"):
-        try:
-            api = HfApi(endpoint=repo.endpoint, token=False)
-            info = api.dataset_info(repo.name, revision=repo.commit)
-            if info.private or info.gated or info.disabled or info.sha != repo.commit:
-                raise DataFault(f"{repo} is not there, or not public at {repo.commit}")
-            for entry in api.list_repo_tree(repo.name, recursive=True, revision=repo.commit, repo_type="dataset"):
-                if isinstance(entry, RepoFile):
-                    files[str(entry.path)] = int(entry.size)
-                if len(files) > MAX_FILES:
-                    raise DataFault(f"{repo} has over {MAX_FILES:,} files; expected fewer")
-        except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:  # what is no JSON among them
-            raise HubFault(f"the hub's answer about {repo} makes no sense: {error!r}") from error
-        cards = {name: _card(repo, name, files[name]) for name in _CARDS if name in files}
-    return {"files": files, "cards": cards}
-
-
-def _card(repo: Repo, name: str, size: int) -> str:
-    if size > MAX_CARD_BYTES:
-        raise DataFault(f"the {name} of {repo} has {size:,} bytes; at most {MAX_CARD_BYTES:,} are read")
-    return RemoteFile(repo, name, size).read().decode(errors="replace")
+    def __str__(self) -> str:
+        return f"the dataset {self.name}" + (f" ({self.part})" if self.part else "")
 
 
 def split_files(payload: Mapping[str, Any], report: Report) -> dict[str, Any]:
@@ -135,10 +118,10 @@ def _datasets_splits(root: Path) -> Iterator[tuple[str, dict[str, list[str]]]]:
 
 def count_rows(payload: Mapping[str, Any], report: Report) -> dict[str, Any]:
     """{"rows": [rows of each file]} of `files` (path, bytes), from their footers. Raises DataFault and HubFault."""
-    repo = Repo(**payload["repo"])
+    opened = _opener(payload)
 
     def count(file: tuple[str, int]) -> int:
-        with _opened(repo, *file) as parquet:
+        with opened(*file) as parquet:
             return sum(_group_rows(parquet))
 
     with ThreadPoolExecutor(_PARALLEL) as pool:
@@ -153,11 +136,11 @@ def read_rows(payload: Mapping[str, Any], report: Report) -> dict[str, Any]:
     import pyarrow as pa
 
     pa.set_memory_pool(pa.system_memory_pool())  # takes no more than is used, and fails where the limit is
-    repo, columns = Repo(**payload["repo"]), payload["columns"]
+    opened, repo, columns = _opener(payload), Repo(**payload["repo"]), payload["columns"]
     rows: list[list[Any]] = []
     characters = 0
     for path, size, wanted in payload["files"]:
-        with _opened(repo, path, size) as parquet:
+        with opened(path, size) as parquet:
             known = parquet.schema_arrow.names
             if missing := [column for column in columns if column not in known]:
                 raise DataFault(f"{repo} has no column {missing[0]!r}; it has {', '.join(known[:50])}")
@@ -170,23 +153,51 @@ def read_rows(payload: Mapping[str, Any], report: Report) -> dict[str, Any]:
     return {"rows": rows}
 
 
-@contextmanager
-def _opened(repo: Repo, path: str, size: int) -> Iterator[pq.ParquetFile]:
-    """A parquet file; what is wrong with it is raised as a DataFault that names it."""
+def _opener(payload: Mapping[str, Any]) -> Callable[[str, int], AbstractContextManager[pq.ParquetFile]]:
+    """A function that opens the parquet files of a repo, given a path and its bytes."""
+    import httpx2
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    where = f"the file {path} of {repo}"
-    try:
-        with faults(repo, path):
+    from sn37.hub.session import open_session
+
+    repo, connection = Repo(**payload["repo"]), Connection(**payload["connection"])
+    open_session(connection, payload["time_limit_s"])
+
+    @contextmanager
+    def opened(path: str, size: int) -> Iterator[pq.ParquetFile]:
+        where = f"the file {path} of {repo}"
+        folder = Path(repo.folder) / hashlib.sha256(path.encode()).hexdigest()
+        file = KeptFile(folder, size, lambda start, end: _fetch(repo, connection.endpoint, path, start, end))
+        try:
             # buffered, not read ahead: of a row group only what comes before the last row wanted is fetched
-            yield pq.ParquetFile(RemoteFile(repo, path, size), buffer_size=_BUFFER_BYTES, pre_buffer=False)
-    except MemoryError:
-        raise DataFault(f"{where} unpacks to more than its reader's memory") from None
-    except _UNSOUND as error:
-        if isinstance(error, Sn37Error):
-            raise
-        reason = " ".join(str(error).split())[:500]
-        raise DataFault(f"{where} is no sound parquet file: {reason}") from None
+            yield pq.ParquetFile(file, buffer_size=_BUFFER_BYTES, pre_buffer=False)
+        except MemoryError:
+            raise DataFault(f"{where} unpacks to more than its reader's memory") from None
+        except (Sn37Error, httpx2.HTTPError) as error:
+            kind = HubFault if isinstance(error, HubFault | httpx2.HTTPError) else DataFault
+            raise kind(f"{where} cannot be had: {error}") from error
+        except (pa.ArrowException, *_UNSOUND) as error:
+            reason = " ".join(str(error).split())[:500]
+            raise DataFault(f"{where} is no sound parquet file: {reason}") from None
+
+    return opened
+
+
+def _fetch(repo: Repo, endpoint: str, path: str, start: int, end: int) -> bytes:
+    """The bytes of a file from start to end, exclusive, in the manner of `sn37.hub.session`; without a token."""
+    from huggingface_hub import get_session, hf_hub_url
+    from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
+
+    url = hf_hub_url(repo.name, path, repo_type="dataset", revision=repo.commit, endpoint=endpoint)
+    headers = {**build_hf_headers(token=False), "Range": f"bytes={start}-{end - 1}"}
+    response = get_session().get(url, headers=headers)
+    if response.status_code >= 300:
+        definite = response.status_code in (401, 403, 404, 410, 416, 451)
+        raise (DataFault if definite else HubFault)(f"the hub answers with status {response.status_code}")
+    if len(response.content) != end - start:
+        raise HubFault(f"the hub sent {len(response.content):,} bytes where {end - start:,} were asked for")
+    return bytes(response.content)
 
 
 def _group_rows(parquet: pq.ParquetFile) -> list[int]:

@@ -10,17 +10,19 @@ from __future__ import annotations
 import atexit
 import functools
 import json
-import time
-from collections.abc import Mapping, Sequence
+from base64 import b64decode
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
 from sn37.data.cache import kept, trim
-from sn37.data.remote import Repo
+from sn37.data.jobs import Repo
 from sn37.errors import DataFault, HubFault, disk_faults
 from sn37.hub.client import Hub
+from sn37.hub.connection import Refused
+from sn37.submission import is_full_commit
 from sn37.workers.isolation import ForkServer, WorkerDied
 from sn37.workers.sandbox import Network
 
@@ -28,6 +30,9 @@ __all__ = ["PinnedDatasets", "ReadLimits"]
 
 T = TypeVar("T")
 
+_CARDS = ("README.md", ".huggingface.yaml")
+"""Where a repo may say which files make up which split."""
+_MAX_CARD_BYTES = 4 << 20
 _MAX_SPLIT_FILES = 4_000
 _MAX_SPLITTING_S = 120.0
 """What finding the splits may take, where no hub is waited for."""
@@ -43,10 +48,6 @@ class ReadLimits:
     """What the columns asked for may unpack to in one row group."""
     deadline_s: float = 900.0
     """From the first request to the last byte, all tries included."""
-    attempts: int = 5
-    """Tries where the hub fails, on top of huggingface_hub's own for each request."""
-    first_wait_s: float = 1.0
-    """The wait after a first failed try, doubled after each further one."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,7 @@ class PinnedDatasets:
         self.revisions: dict[str, str] = {}
         """The commit of every repo read so far; belongs in the manifest."""
         self._hub, self._limits, self._worker_network = hub, limits, worker_network
+        self._connection = replace(hub.connection, token=None)  # what only a token may read is read by nobody
         self._given = dict(revisions or {})
         self._folder = Path(cache_dir).absolute()
         self._contents: dict[str, _Contents] = {}
@@ -116,17 +118,18 @@ class PinnedDatasets:
         Raises DataFault, which names what there is instead, and HubFault.
         """
         counts, columns, order = self._count(repo, config, split), list(dict.fromkeys(columns)), sorted(set(indices))
+        contents = self._open(repo)
+        place = replace(contents.repo, part=f"{config}, {split}")
         for index in order[:1] + order[-1:]:
             if not 0 <= index < sum(counts):
-                where = f"the dataset {repo} ({config}, {split})"
-                raise DataFault(f"{where} has {sum(counts)} rows; row {index} is asked for")
+                raise DataFault(f"{place} has {sum(counts)} rows; row {index} is asked for")
         asked, start = [], 0
         for path, count in zip(self._files(repo, config, split), counts, strict=True):
             if inside := [index - start for index in order if start <= index < start + count]:
-                asked.append((path, self._open(repo).sizes[path], inside))
+                asked.append((path, contents.sizes[path], inside))
             start += count
         task = {"files": asked, "columns": columns, "max_group_bytes": self._limits.max_group_bytes}
-        found = self._read("read_rows", self._open(repo).repo, task, f"{config}, {split}")["rows"] if asked else []
+        found = self._work("read_rows", place, task)["rows"] if asked else []
         rows = dict(zip(order, found, strict=True))
         return [dict(zip(columns, rows[index], strict=True)) for index in indices]
 
@@ -144,19 +147,19 @@ class PinnedDatasets:
         if (repo, config, split) not in self._row_counts:
             contents = self._open(repo)
             files = [(path, contents.sizes[path]) for path in self._files(repo, config, split)]
-            counted = self._read("count_rows", contents.repo, {"files": files}, f"{config}, {split}")
-            self._row_counts[repo, config, split] = counted["rows"]
+            place = replace(contents.repo, part=f"{config}, {split}")
+            self._row_counts[repo, config, split] = self._work("count_rows", place, {"files": files})["rows"]
         return self._row_counts[repo, config, split]
 
     def _open(self, name: str) -> _Contents:
         if name not in self._contents:
             commit = self._given.get(name) or self._pin(name)
-            if len(commit) != 40 or set(commit) - set("0123456789abcdef"):
+            if not is_full_commit(commit):
                 raise DataFault(f"the dataset {name} cannot be pinned to {commit!r}: that is no full commit")
             folder = self._folder / name.replace("/", "--") / commit
-            repo = Repo(self._hub.endpoint, name, commit, str(folder), self._limits.first_wait_s)
-            listed = self._kept(folder / "files", "list_files", repo, {})
-            found = self._kept(folder / "splits", "split_files", repo, listed)
+            repo = Repo(name, commit, str(folder))
+            listed = _kept(folder / "files", lambda: self._list(repo))
+            found = _kept(folder / "splits", lambda: self._work("split_files", repo, listed))
             self._contents[name] = _Contents(repo, listed["files"], found["configs"])
         self.revisions[name] = self._contents[name].repo.commit
         return self._contents[name]
@@ -165,41 +168,44 @@ class PinnedDatasets:
         path = self._folder / "pins" / f"{name.replace('/', '--')}@{self.as_of:%Y%m%dT%H%M%S.%f}"
         return kept(path, lambda: self._hub.newest_commit(name, "dataset", self.as_of).encode()).decode()
 
-    def _kept(self, path: Path, job: str, repo: Repo, task: Mapping[str, Any]) -> dict[str, Any]:
-        return dict(json.loads(kept(path, lambda: json.dumps(self._read(job, repo, task)).encode())))
-
-    def _read(self, job: str, repo: Repo, task: Mapping[str, Any], part: str = "") -> dict[str, Any]:
-        """What a job of `sn37.data.jobs` gives, tried again while the hub fails and the deadline is ahead."""
-        repo = replace(repo, part=part)
-        deadline = time.monotonic() + self._limits.deadline_s
-        for attempt in range(1, self._limits.attempts + 1):
-            try:
-                return self._work(job, repo, task, deadline - time.monotonic())
-            except HubFault as error:
-                wait_s = self._limits.first_wait_s * 2 ** (attempt - 1)
-                if attempt == self._limits.attempts or time.monotonic() + wait_s > deadline:
-                    raise HubFault(f"{error} (tried {attempt} times)") from error
-                time.sleep(wait_s)
-        raise AssertionError("attempts is 1 or more")
-
-    def _work(self, job: str, repo: Repo, task: Mapping[str, Any], time_limit_s: float) -> dict[str, Any]:
-        """Run a job in a worker; how it dies says whose fault it is."""
-        offline = job == "split_files"
-        server = _server(self._worker_network if offline else "open")
-        time_limit_s = min(time_limit_s, _MAX_SPLITTING_S) if offline else time_limit_s
-        payload, memory_bytes = {**task, "repo": asdict(repo)}, self._limits.memory_bytes
+    def _list(self, repo: Repo) -> dict[str, Any]:
+        """{"files": {path: bytes}, "cards": {name: text}} of a repo that is open to everybody."""
+        place: dict[str, Any] = {"repo": repo.name, "repo_type": "dataset", "commit": repo.commit}
+        cards = {}
         try:
-            return server.call(f"sn37.data.jobs:{job}", payload, time_limit_s=time_limit_s, memory_bytes=memory_bytes)
+            files = {file.path: file.size for file in self._connection.files(**place, private_too=False)}
+            for name in (name for name in _CARDS if name in files):
+                card = self._connection.ask("read_file", **place, path=name, max_bytes=_MAX_CARD_BYTES)
+                cards[name] = b64decode(card).decode(errors="replace")
+        except Refused as refused:
+            raise DataFault(f"{repo} is not there, or not public ({refused.reason})") from None
+        except HubFault as fault:
+            raise HubFault(f"{repo} cannot be listed: {fault}") from fault
+        if long := [name for name, text in cards.items() if len(text) > _MAX_CARD_BYTES]:
+            raise DataFault(f"the {long[0]} of {repo} is longer than {_MAX_CARD_BYTES:,} bytes")
+        return {"files": files, "cards": cards}
+
+    def _work(self, job: str, repo: Repo, task: Mapping[str, Any]) -> dict[str, Any]:
+        """What a job of `sn37.data.jobs` gives, run in a worker; how that dies says whose fault it is."""
+        offline, limits = job == "split_files", self._limits
+        time_limit_s = min(limits.deadline_s, _MAX_SPLITTING_S) if offline else limits.deadline_s
+        payload = {"connection": asdict(self._connection), "time_limit_s": time_limit_s, "repo": asdict(repo), **task}
+        try:
+            return _server(self._worker_network if offline else "open").call(
+                f"sn37.data.jobs:{job}", payload, time_limit_s=time_limit_s, memory_bytes=limits.memory_bytes
+            )
         except WorkerDied as error:
             if error.kind == "memory":
-                raise DataFault(
-                    f"{repo} unpacks to more than the {memory_bytes:,} bytes its reader may hold"
-                ) from error
+                raise DataFault(f"{repo} unpacks to more than its reader's {limits.memory_bytes:,} bytes") from error
             if error.kind == "time" and not offline:
-                raise HubFault(f"{repo} was not read within {self._limits.deadline_s:g} s") from error
+                raise HubFault(f"{repo} was not read within {time_limit_s:g} s") from error
             if error.kind == "time" or (error.kind == "signal" and "SIGKILL" not in str(error)):
                 raise DataFault(f"{repo} stops its reader: {error}") from error
             raise
+
+
+def _kept(path: Path, read: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    return dict(json.loads(kept(path, lambda: json.dumps(read()).encode())))
 
 
 def _known(named: Mapping[str, T], kind: str, name: str, where: str) -> T:
@@ -211,7 +217,7 @@ def _known(named: Mapping[str, T], kind: str, name: str, where: str) -> T:
 @functools.cache
 def _server(network: Network) -> ForkServer:
     """The clean process from which this process's readers are forked; it ends with this one."""
-    fetching = ("huggingface_hub.file_download", "huggingface_hub.hf_api", "pyarrow.parquet")
+    fetching = ("huggingface_hub.file_download", "pyarrow.parquet", "sn37.data.jobs", "sn37.hub.session")
     server = ForkServer(fetching if network == "open" else ("datasets.load",), network)
     atexit.register(server.close)
     return server

@@ -45,7 +45,7 @@ def push(api: Callable[[str], Any], tmp_path: Path) -> Push:
 @pytest.fixture
 def pinned(connect: Connect, tmp_path: Path, time: Any) -> Callable[..., PinnedDatasets]:
     def pinned(as_of: datetime | None = None, folder: str = "pages", **options: Any) -> PinnedDatasets:
-        limits = ReadLimits(**{"first_wait_s": 0.0, **options})
-        return PinnedDatasets(connect(), as_of or time.now, tmp_path / folder, limits=limits)
+        patience = {name: options.pop(name) for name in ("attempts", "timeout_s") if name in options}
+        return PinnedDatasets(connect(**patience), as_of or time.now, tmp_path / folder, limits=ReadLimits(**options))
 
     return pinned

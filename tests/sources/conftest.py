@@ -17,7 +17,7 @@ from wandb_server import API_KEY, ServedRun, WandbServer
 
 from sn37.chain import verify
 from sn37.clock import generator
-from sn37.data import PinnedDatasets, ReadLimits, WandbRuns
+from sn37.data import PinnedDatasets, WandbRuns
 from sn37.devnet.datasets import Dataset
 from sn37.hub import Hub
 from sn37.sources import Context
@@ -101,7 +101,7 @@ class Datasets:
         """A reader that has read nothing before."""
         folder = self.new_folder()
         hub = Hub(self.server.endpoint, cache=folder / "models", first_wait_s=0.0, timeout_s=10)
-        return PinnedDatasets(hub, as_of, folder / "rows", limits=ReadLimits(first_wait_s=0.0))
+        return PinnedDatasets(hub, as_of, folder / "rows")
 
     def new_folder(self) -> Path:
         path = self.folder / f"{len(list(self.folder.iterdir())):04d}"
