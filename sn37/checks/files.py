@@ -116,11 +116,9 @@ def check_files(paths: Iterable[str]) -> None:
             raise ModelFault(f"{path!r} is code; a model must come without any")
         if is_model_file(path) and not _safe_path(path):
             raise ModelFault(f"{path[:300]!r} is no plain path of a file")
-    model = {path for path in paths if is_model_file(path)}
-    for path in sorted(model):
-        if any(str(parent) in model for parent in PurePosixPath(path).parents):
-            raise ModelFault(f"{path!r} lies in a folder that is a file as well")
-    count = len(model)
+        if any(is_model_file(parent) for parent in PurePosixPath(path).parents):
+            raise ModelFault(f"{path[:300]!r} lies in a folder that is called as a file of the model")
+    count = sum(is_model_file(path) for path in paths)
     if count > _MAX_MODEL_FILES:
         raise ModelFault(f"the model has {count} files; at most {_MAX_MODEL_FILES} are allowed")
     if not any(is_weights(path) for path in paths):

@@ -104,10 +104,10 @@ class Connection:
                 max_file_bytes=max_file_bytes,
             )
         except WorkerDied as error:
-            if error.kind not in ("time", "memory"):
+            if error.kind == "lost":
                 raise
             about = arguments.get("repo", "its models")
-            raise HubFault(f"the hub {self.endpoint} failed on {about} ({question}): {error}") from error
+            raise HubFault(f"asking the hub {self.endpoint} about {about} ({question}) failed: {error}") from error
         if "refused" in found:
             raise Refused(**found["refused"])
         return found["answer"]

@@ -49,7 +49,29 @@ def away(model):
     model.model.norm = None
 
 
-INDEX = {"metadata": {}, "weight_map": {"lm_head.weight": "../../../../../etc/passwd"}}
+def without(files, name):
+    return {path: data for path, data in files.items() if path != name}
+
+
+def in_shards(files, weight_map):
+    """The weights as their only shard, beside an index of that map."""
+    made = {**without(files, "model.safetensors"), "model-00001-of-00001.safetensors": files["model.safetensors"]}
+    if weight_map is not None:
+        made["model.safetensors.index.json"] = json.dumps({"weight_map": weight_map}).encode()
+    return made
+
+
+def integers(files):
+    from safetensors.torch import load, save
+
+    return save({name: tensor.to(int) for name, tensor in load(files["model.safetensors"]).items()})
+
+
+def names(files):
+    from safetensors.torch import load
+
+    return list(load(files["model.safetensors"]))
+
 
 TRICKS = {
     "swells": (lambda s, f: config(f, num_hidden_layers=10**7), "num_hidden_layers is 10000000; expected"),
@@ -64,23 +86,55 @@ TRICKS = {
     "brings-code": (lambda s, f: config(f, auto_map={"AutoModelForCausalLM": "x/evil--m.M"}), "code of its own"),
     "brings-kernels": (lambda s, f: config(f, attn_implementation="someone/kernels"), "code from elsewhere"),
     "quantized": (lambda s, f: config(f, quantization_config={"quant_method": "fp8"}), "quantized"),
-    "infinite-head": (lambda s, f: {**f, "model.safetensors": struct.pack("<Q", 1 << 60) + b"{}"}, "does not fit"),
+    "infinite-head": (lambda s, f: {**f, "model.safetensors": struct.pack("<Q", 1 << 60) + b"{}"}, "header too large"),
     "endless-json": (lambda s, f: {**f, "config.json": b"[" * 100_000}, "config.json is no JSON"),
-    "leaves-its-folder": (
-        lambda s, f: {
-            **{name: data for name, data in f.items() if name != "model.safetensors"},
-            "model-00001-of-00001.safetensors": f["model.safetensors"],
-            "model.safetensors.index.json": json.dumps(INDEX).encode(),
-        },
-        "does not place the tensor",
-    ),
+    "leaves-its-folder": (lambda s, f: in_shards(f, {"lm_head.weight": "../../../../etc/passwd"}), "which is missing"),
     "unprintable": (
         lambda s, f: {**f, "config.json": f["config.json"].replace(b'"Llama', b'"\\ud800\\u202e\\u001b[2J<b>Llama')},
         "is not allowed",
     ),
     "unprintable-tensor": (
-        lambda s, f: head(f, **{"\x1b[2J<script>": {"dtype": "F32", "shape": [1], "data_offsets": [0, 0]}}),
+        lambda s, f: in_shards(f, dict.fromkeys([*names(f), "\x1b[2J<script>"], "model-00001-of-00001.safetensors")),
         "script",
+    ),
+    "folder-as-file": (lambda s, f: {**f, "added_tokens.json/vocab.txt": b"x"}, "is called as a file of the model"),
+    "deep-down": (lambda s, f: {**f, "/".join("abcdefghijklmnopq") + "/vocab.txt": b"x"}, "is no plain path"),
+    "pickled": (lambda s, f: {**f, "pytorch_model.bin": b"\x80\x04N."}, "only safetensors are allowed"),
+    "pickled-below": (lambda s, f: {**f, "a/optimizer.PT": b"\x80\x04N."}, "only safetensors are allowed"),
+    "python": (lambda s, f: {**f, "modeling_llama.py": b"raise SystemExit"}, "is code"),
+    "no-config": (lambda s, f: without(f, "config.json"), "there is no config.json"),
+    "no-weights": (lambda s, f: without(f, "model.safetensors"), "there are no safetensors weights"),
+    "weights-below": (
+        lambda s, f: {**without(f, "model.safetensors"), "a/model.safetensors": f["model.safetensors"]},
+        "no safetensors weights at the top",
+    ),
+    "two-models": (
+        lambda s, f: {**f, "model-00001-of-00001.safetensors": s.files(0.4)["model.safetensors"]},
+        "which of them is the model is unclear",
+    ),
+    "no-index": (lambda s, f: in_shards(f, None), "there is no model.safetensors.index.json"),
+    "index-of-nothing": (lambda s, f: in_shards(f, {}), "has no weight_map"),
+    "index-of-numbers": (lambda s, f: in_shards(f, {"lm_head.weight": 3}), "has no weight_map"),
+    "index-elsewhere": (lambda s, f: in_shards(f, {"lm_head.weight": "model.bin"}), "'model.bin', which is missing"),
+    "index-forgets": (
+        lambda s, f: in_shards(f, {"lm_head.weight": "model-00001-of-00001.safetensors"}),
+        "does not place the tensor",
+    ),
+    "empty-weights": (lambda s, f: {**f, "model.safetensors": b""}, "header too small"),
+    "cut-weights": (lambda s, f: {**f, "model.safetensors": f["model.safetensors"][:-3]}, "not fully covered"),
+    "longer-weights": (lambda s, f: {**f, "model.safetensors": f["model.safetensors"] + b"xyz"}, "not fully covered"),
+    "head-of-text": (lambda s, f: {**f, "model.safetensors": struct.pack("<Q", 4) + b"nope"}, "invalid JSON in header"),
+    "head-in-head": (lambda s, f: head(f, a={"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}), "invalid offset"),
+    "no-floats": (lambda s, f: {**f, "model.safetensors": integers(f)}, "expected a float"),
+    "two-architectures": (
+        lambda s, f: config(f, architectures=["LlamaForCausalLM", "PhiForCausalLM"]),
+        "does not name exactly one architecture",
+    ),
+    "config-of-numbers": (lambda s, f: {**f, "config.json": b"[1, 2]"}, "does not name exactly one architecture"),
+    "not-text": (lambda s, f: {**f, "generation_config.json": b"\xff\xfe\x00"}, "generation_config.json is no JSON"),
+    "generates-with-code": (
+        lambda s, f: {**f, "generation_config.json": b'{"custom_generate": "x/y"}'},
+        "generation_config.json asks for code of its own",
     ),
     "too-large": (lambda s, f: {**f, "vocab.txt": b"x" * 1_000_000}, "bytes"),
     "few-words": (lambda s, f: few_words(s), "the tokenizer has 257 tokens; the model knows 100"),
@@ -105,7 +159,7 @@ def epoch(module_small, tmp_path_factory):
     small.submit("copy", 0.0)
     small.submit("near-copy", 1e-4)
     small.next_epoch()
-    return small.epoch(tmp_path_factory.mktemp("home"), limits={"beyond": 50})
+    return small.epoch(tmp_path_factory.mktemp("home"), limits={"beyond": 80})
 
 
 @pytest.mark.parametrize("trick", TRICKS)
@@ -142,7 +196,7 @@ def test_a_failed_model_is_tried_once_more_and_then_left_alone(epoch, module_sma
     reasons = []
     for _ in range(2):
         module_small.next_epoch()
-        again = module_small.epoch(epoch.home, limits={"beyond": 50})
+        again = module_small.epoch(epoch.home, limits={"beyond": 80})
         picks = {pick.submission.hotkey: pick for pick in again.plan.picks}
         reasons.append(picks[module_small.hotkey("few-words")].why)
         assert again.decision.winner == epoch.decision.winner

@@ -327,6 +327,6 @@ def test_a_name_no_disk_takes_is_the_models_fault(
         handler.say(status, headers, json.dumps(data).encode())
         return True
 
-    reason = "is a file as well" if path.startswith("model.safetensors/") else "is no plain path"
+    reason = "is called as a file" if path.startswith("model.safetensors/") else "is no plain path"
     with proxy(server, adds_a_file) as url, pytest.raises(ModelFault, match=reason):
         fetch(url, tmp_path, constraints(), model, token=None)
