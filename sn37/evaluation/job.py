@@ -235,6 +235,10 @@ def _run_task(
     result = method.score(rows, samples, tokenizer, engine, progress)
     if not all(math.isfinite(value) for value in (result.score, *result.values)):
         raise ModelFault(f"{task.name}: the raw score is not finite")
+    if result.score < 0:
+        raise EvaluatorFault(
+            f"{task.name}: the raw score is {result.score!r}; a loss is 0 or more: correct the method {task.method}"
+        )
     seconds = time.perf_counter() - began
     tell({"stage": "task", "task": task.name, "samples": len(samples), "seconds": seconds, **done, "done": True})
     return TaskResult(

@@ -133,8 +133,7 @@ def needed_operations(size: Size, vocabulary: int, rows: Sequence[tuple[int, int
 
 def rows_of(work: Work, samples: Sequence[Sample], tokenizer: Any) -> tuple[Any, ...]:
     """The method's rows: the same tokens for every contestant."""
-    from sn37.methods import METHODS
+    from sn37 import methods
 
-    method: Any = METHODS[work.method]()
-    found: tuple[Any, ...] = method.rows(samples, tokenizer, work.most_tokens)
-    return found
+    method = methods.METHODS[work.method]()
+    return methods.rows_of(method, samples, tokenizer, work.most_tokens, own_tokenizer=False)

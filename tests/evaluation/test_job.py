@@ -19,6 +19,8 @@ from sn37.errors import ConfigError, EvaluatorFault, ModelFault, Sn37Error
 from sn37.evaluation.control import control_model, fault_of
 from sn37.evaluation.job import Job, evaluate, measure, tokenize
 from sn37.evaluation.run import evaluate_all, preloaded
+from sn37.methods import MethodResult
+from sn37.methods.text_loss import TextLoss
 from sn37.records.results import Measurement
 from sn37.sample import ChoiceSample, ReferenceSample, Sample, TextSample, to_record
 from sn37.workers.executors import Limits, LocalExecutor
@@ -208,6 +210,33 @@ def test_without_a_fixed_tokenizer_the_model_brings_its_own(make: Callable[..., 
         measure(job)
     byte_tokenizer().save_pretrained(folder)
     assert measure(job).tasks["TEXTS"].score > 0
+
+
+def test_what_does_not_fit_is_cut_alike_by_the_competition_s_tokenizer_and_guessed_of_a_model_s_own(
+    make: Callable[..., Path], tokenizer: Path
+) -> None:
+    folder = make()
+    byte_tokenizer().save_pretrained(folder)
+    long = "The river rose. " * 9  # 144 bytes, a token each
+    samples = {**SAMPLES, "TEXTS": [TextSample(long)], "REPLIES": [ReferenceSample("Say it.", long)]}
+    fixed, own = (measure(Job.of(competition(), folder, samples, tokenizer=t)).tasks for t in (tokenizer, None))
+    rows: Any = tokenize(Job.of(competition(), folder, samples, tokenizer=tokenizer).payload())
+    assert (len(rows["TEXTS"][0][1]), len(rows["REPLIES"][0][1])) == (128, 128)
+    for task in ("TEXTS", "REPLIES"):
+        assert fixed[task].details[0]["tokens"] == 127
+        assert fixed[task].score != own[task].score == 8 * math.log(2)
+        assert own[task].details == ({"tokens": 0, "context": 0, "flaw": "too long"},)
+
+
+def test_a_method_whose_score_is_below_0_stops_the_evaluation_and_never_the_decision(
+    make: Callable[..., Path], tokenizer: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def reward(self: Any, rows: Any, *_: Any) -> MethodResult:
+        return MethodResult(-1.0, (-1.0,) * len(rows))
+
+    monkeypatch.setattr(TextLoss, "score", reward)
+    with pytest.raises(EvaluatorFault, match="a loss is 0 or more: correct the method text_loss"):
+        measure(Job.of(competition(), make(), SAMPLES, tokenizer=tokenizer))
 
 
 def test_a_broken_tokenizer_is_the_fault_of_whose_it_is(
