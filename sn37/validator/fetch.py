@@ -107,7 +107,7 @@ def draw(plan: Plan, task: EvalTask, subnet: Subnet, hub: Hub) -> tuple[tuple[Sa
     """Draw one task's samples; returns them and where they came from."""
     from sn37.chain import verify
     from sn37.data import PinnedDatasets, WandbRuns
-    from sn37.sources import SOURCES, Context
+    from sn37.sources import SOURCES, Context, draw_samples
 
     began, manifest = time.monotonic(), plan.manifest
     cache, network = plan.settings.root / "cache" / "datasets", plan.settings.worker_network
@@ -120,7 +120,7 @@ def draw(plan: Plan, task: EvalTask, subnet: Subnet, hub: Hub) -> tuple[tuple[Sa
         trusted=lambda netuid, min_stake: subnet.trusted(netuid, min_stake, plan.sync_block),
         verify=verify,
     )
-    samples = tuple(SOURCES[task.source](**task.source_args)(context))
+    samples = draw_samples(SOURCES[task.source](**task.source_args), context, task.name)
     notes = dict(context.notes)
     return samples, TaskData(
         digest=digest(samples),
