@@ -101,4 +101,5 @@ class InMemory:
         try:
             return self._datasets[repo].parts[config, split]
         except KeyError:
-            raise DataFault(f"the devnet has no {split} of {config} in {repo}") from None
+            known = ", ".join(self._datasets)
+            raise DataFault(f"the devnet has no {split} of {config} in {repo}; it has {known}") from None

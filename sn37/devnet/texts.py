@@ -20,38 +20,10 @@ from sn37.errors import EvaluatorFault
 
 __all__ = ["Texts", "standard_texts"]
 
-MODULES = (
-    "concurrent/futures/_base",
-    "configparser",
-    "contextlib",
-    "csv",
-    "difflib",
-    "doctest",
-    "fractions",
-    "json/__init__",
-    "json/decoder",
-    "json/encoder",
-    "logging/__init__",
-    "logging/handlers",
-    "os",
-    "platform",
-    "random",
-    "sched",
-    "shutil",
-    "socket",
-    "socketserver",
-    "ssl",
-    "statistics",
-    "tempfile",
-    "textwrap",
-    "threading",
-    "timeit",
-    "traceback",
-    "turtle",
-    "typing",
-    "unittest/case",
-    "urllib/parse",
-    "uuid",
+_MODULES = (
+    "concurrent/futures/_base configparser contextlib csv difflib doctest fractions json/__init__ json/decoder "
+    "json/encoder logging/__init__ logging/handlers os platform random sched shutil socket socketserver ssl "
+    "statistics tempfile textwrap threading timeit traceback turtle typing unittest/case urllib/parse uuid"
 )
 """Standard modules with much prose; one that a version of Python lacks is left out."""
 
@@ -106,7 +78,7 @@ def _documents() -> Iterator[str]:
     else:
         yield from (topics[name] for name in sorted(topics))
     library = Path(sysconfig.get_path("stdlib"))
-    for name in MODULES:
+    for name in _MODULES.split():
         path = library / f"{name}.py"
         if path.is_file():
             yield "\n\n".join(_docstrings(path.read_text(encoding="utf-8")))

@@ -11,6 +11,7 @@ from random import Random
 import pytest
 
 from sn37.devnet import training
+from sn37.devnet.datasets import InMemory
 from sn37.devnet.questions import facts, questions
 from sn37.devnet.texts import standard_texts
 from sn37.devnet.world import COMPETITION
@@ -21,13 +22,14 @@ import hashlib, json, tempfile
 from pathlib import Path
 from sn37.competitions import read_competition
 from sn37.devnet import training
+from sn37.devnet.datasets import InMemory
 from sn37.devnet.world import COMPETITION
-tables = training.data()
-tokenizer = training.tokenizer(tables)
+datasets = training.data()
+tokenizer = training.tokenizer(datasets)
 with tempfile.TemporaryDirectory() as folder:
-    list(training.train_models(read_competition(COMPETITION), tables, tokenizer, {2: Path(folder)}))
+    list(training.train_models(read_competition(COMPETITION), datasets, tokenizer, {2: Path(folder)}))
     files = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(Path(folder).iterdir())}
-print(json.dumps([hashlib.sha256(json.dumps(tables).encode()).hexdigest(), files]))
+print(json.dumps([hashlib.sha256(repr(datasets).encode()).hexdigest(), files]))
 """
 
 
@@ -75,15 +77,15 @@ def test_the_answer_stands_anywhere():
 
 
 def test_no_row_of_a_test_split_is_trained_on():
-    for splits in training.data().values():
-        train = {json.dumps(row) for row in splits["train"]}
-        assert len(splits["test"]) > 100
-        assert not train & {json.dumps(row) for row in splits["test"]}
+    for dataset in training.data().values():
+        train, test = ({json.dumps(row) for row in dataset.parts["default", split]} for split in ("train", "test"))
+        assert len(test) > 100
+        assert not train & test
 
 
 def test_a_source_that_asks_for_other_data_is_told_what_there_is():
     with pytest.raises(DataFault, match="devnet/texts"):
-        training._InMemory(training.data()).num_rows("devnet/other", "default", "train")
+        InMemory(training.data()).num_rows("devnet/other", "default", "train")
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +107,7 @@ def test_fresh_interpreters_make_the_same_data_tokenizer_and_model(made):
 
 
 def test_this_process_makes_the_same_data(made):
-    assert hashlib.sha256(json.dumps(training.data()).encode()).hexdigest() == made[0][0]
+    assert hashlib.sha256(repr(training.data()).encode()).hexdigest() == made[0][0]
 
 
 def test_the_tokenizer_gives_a_text_back_and_knows_the_answers():
@@ -131,17 +133,9 @@ def test_the_chat_template_marks_who_speaks():
 def test_models_are_saved_on_the_way_in_order(tmp_path):
     from sn37.competitions import read_competition
 
-    tables = training.data()
+    datasets = training.data()
     folders = {3: tmp_path / "three", 1: tmp_path / "one"}
-    told = []
-    saved = training.train_models(
-        read_competition(COMPETITION),
-        tables,
-        training.tokenizer(tables),
-        folders,
-        lambda step, steps: told.append((step, steps)),
-    )
+    saved = training.train_models(read_competition(COMPETITION), datasets, training.tokenizer(datasets), folders)
     assert list(saved) == [folders[1], folders[3]]
-    assert told == [(1, 3), (2, 3), (3, 3)]
     weights = [(folder / "model.safetensors").read_bytes() for folder in folders.values()]
     assert all(a != b for a, b in pairwise(weights))

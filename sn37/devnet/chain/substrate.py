@@ -221,10 +221,6 @@ class EmbeddedSubstrate:
         """Nothing: the embedded chain has no balances."""
         return Balance(0)
 
-    async def estimate_weight(self, call: ComposedCall, keypair: Signer) -> dict[str, int]:
-        """Nothing: the embedded chain does not meter calls."""
-        return {"ref_time": 0, "proof_size": 0}
-
     async def account_next_index(self, address: str) -> int:
         """The nonce of the account's next call."""
         await self._observe("asked")

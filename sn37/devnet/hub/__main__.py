@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
-from datetime import datetime
 from pathlib import Path
 
+from sn37.devnet.chain import Chain
 from sn37.devnet.hub.server import HubServer, wall_clock
 from sn37.errors import Sn37Error
 
@@ -20,22 +19,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--chain", type=Path, help="take the time of commits from this embedded chain")
     options = parser.parse_args(arguments)
     try:
-        server = HubServer(options.root, clock=_clock(options.chain), port=options.port)
+        clock = Chain.open(options.chain).now if options.chain else wall_clock
+        server = HubServer(options.root, clock=clock, port=options.port)
     except (Sn37Error, OSError) as error:
         print(error, file=sys.stderr)
         return 2
     print(server.endpoint, flush=True)
     server.serve_forever()
     return 0
-
-
-def _clock(chain: Path | None) -> Callable[[], datetime]:
-    if chain is None:
-        return wall_clock
-    from sn37.devnet.chain import Chain
-
-    now: Callable[[], datetime] = Chain.open(chain).now
-    return now
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ nothing of value: the hub listens on the loopback interface only.
 from __future__ import annotations
 
 import json
-import os
 import threading
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from starlette.responses import JSONResponse
 
 from sn37.devnet.hub.storage import Repo, Storage
 from sn37.errors import ConfigError
+from sn37.files import write_json
 
 __all__ = ["Refused", "Users", "refused"]
 
@@ -57,9 +57,7 @@ class Users:
                     return token
             Repo("models", user, "name")
             token = f"hf_{user}"
-            aside = self._path.with_suffix(f".{os.getpid()}")
-            aside.write_text(json.dumps({**self._tokens, token: user}, indent=1) + "\n")
-            aside.replace(self._path)
+            write_json(self._path, {**self._tokens, token: user})
             return token
 
     def of(self, request: Request) -> str | None:

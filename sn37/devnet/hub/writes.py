@@ -20,27 +20,7 @@ from sn37.devnet.hub.users import Refused, Users
 
 __all__ = ["Writes"]
 
-_LFS_SUFFIXES = frozenset(
-    [
-        ".arrow",
-        ".bin",
-        ".ckpt",
-        ".gz",
-        ".h5",
-        ".model",
-        ".npy",
-        ".npz",
-        ".onnx",
-        ".parquet",
-        ".pkl",
-        ".pt",
-        ".pth",
-        ".safetensors",
-        ".tar",
-        ".zip",
-        ".zst",
-    ]
-)
+_LFS_SUFFIX = re.compile(r"\.(arrow|bin|ckpt|gz|h5|model|npy|npz|onnx|parquet|pkl|pth?|safetensors|tar|zip|zst)")
 _LFS_FROM_BYTES = 10_000_000
 _PATH_PART = re.compile(r"[^/\\\x00-\x1f]{1,255}")
 
@@ -133,7 +113,7 @@ class Writes:
         files: list[dict[str, Any]] = []
         for entry in (await request.json())["files"]:
             path = entry["path"]
-            large = entry["size"] >= _LFS_FROM_BYTES or PurePosixPath(path).suffix in _LFS_SUFFIXES
+            large = entry["size"] >= _LFS_FROM_BYTES or _LFS_SUFFIX.fullmatch(PurePosixPath(path).suffix) is not None
             answer = {"path": path, "uploadMode": "lfs" if large else "regular", "shouldIgnore": False}
             known = newest.files.get(path) if newest else None
             if known is not None:
