@@ -8,8 +8,9 @@ from importlib import import_module
 from queue import SimpleQueue
 
 from sn37.errors import ConfigError, Sn37Error
-from sn37.workers.interface import Executor, Limits, OnProgress, Outcome, Payload, Payloads, in_parallel, retried
+from sn37.workers.interface import Executor, Limits, OnProgress, Payload, Payloads, in_parallel, retried
 from sn37.workers.isolation import Cancel, ForkServer
+from sn37.workers.outcome import Outcome
 from sn37.workers.sandbox import Network
 
 __all__ = ["Executor", "Limits", "LocalExecutor", "OnProgress", "Outcome", "open_executor"]

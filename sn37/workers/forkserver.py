@@ -24,20 +24,18 @@ import time
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import psutil
 
 from sn37.errors import Sn37Error
 from sn37.workers import sandbox
+from sn37.workers.outcome import Message, Outcome, WorkerDied, packed
 
-__all__ = ["MAX_MESSAGE_BYTES", "Message", "Request", "main"]
+__all__ = ["MAX_MESSAGE_BYTES", "Request", "main"]
 
 MAX_MESSAGE_BYTES = 1 << 16
 """The longest line between a watch and its caller."""
-
-Message = dict[str, Any]
-"""A JSON object: what a worker reports, and what its function returns."""
 
 _ATOMIC_BYTES = 4096
 _POLL_S, _END_POLL_S = 0.05, 0.002
@@ -108,7 +106,6 @@ def _watch(caller: socket.socket, alive: int, request: Request) -> NoReturn:
     os.close(writer)
     ended: Message = {}
     with contextlib.suppress(OSError):
-        caller.sendall(json.dumps({"pid": pid}).encode() + b"\n")
         ended = _keep_limits(caller, alive, reader, pid, request)
     _kill_all(pid)
     with contextlib.suppress(OSError):
@@ -117,9 +114,9 @@ def _watch(caller: socket.socket, alive: int, request: Request) -> NoReturn:
 
 
 def _keep_limits(caller: socket.socket, alive: int, reader: int, pid: int, request: Request) -> Message:
-    """Wait for the worker's end, in its own way or by a limit: {"how", "code"?, "peak_bytes"?}."""
+    """Wait for the worker's end, in its own way or by a limit: {"how", "code"?}."""
     deadline = time.monotonic() + request.time_limit_s
-    peak, poll_s = 0, _POLL_S
+    poll_s = _POLL_S
     with selectors.DefaultSelector() as selector:
         selector.register(reader, selectors.EVENT_READ)
         selector.register(caller, selectors.EVENT_READ)
@@ -134,17 +131,16 @@ def _keep_limits(caller: socket.socket, alive: int, reader: int, pid: int, reque
                 else:
                     selector.unregister(reader)
                     poll_s = _END_POLL_S
-            peak = max(peak, sandbox.memory_of(pid))
             done, status = os.waitpid(pid, os.WNOHANG)
             if done:
                 code = os.waitstatus_to_exitcode(status)
                 while data := os.read(reader, MAX_MESSAGE_BYTES):
                     caller.sendall(data)
-                return {"how": "signal" if code < 0 else "exit", "code": code, "peak_bytes": peak}
-            if request.memory_bytes is not None and peak > request.memory_bytes:
-                return {"how": "memory", "peak_bytes": peak}
+                return {"how": "signal" if code < 0 else "exit", "code": code}
+            if request.memory_bytes is not None and sandbox.memory_of(pid) > request.memory_bytes:
+                return {"how": "memory"}
             if time.monotonic() > deadline:
-                return {"how": "time", "peak_bytes": peak}
+                return {"how": "time"}
 
 
 def _kill_all(pid: int) -> None:
@@ -179,9 +175,9 @@ def _work(request: Request, progress_fd: int) -> NoReturn:
         sandbox.limit_file_size(request.max_file_bytes)
         if request.memory_bytes is not None and request.fail_allocations:
             sandbox.limit_memory(request.memory_bytes)
-        result = _outcome(request.function, folder, progress_fd)
+        outcome = packed(_outcome(request.function, folder, progress_fd))
         part = folder / "result.json.part"
-        part.write_text(json.dumps(result, allow_nan=False))
+        part.write_text(json.dumps(outcome, allow_nan=False))
         part.replace(folder / "result.json")
         code = 0
     except BaseException:
@@ -192,8 +188,8 @@ def _work(request: Request, progress_fd: int) -> NoReturn:
         os._exit(code)
 
 
-def _outcome(function: str, folder: Path, progress_fd: int) -> Message:
-    """What the function did: {"ok"} its result, {"fault"} an error with an owner, {"error"} any other."""
+def _outcome(function: str, folder: Path, progress_fd: int) -> Outcome:
+    """What the function returned, or the error that stands for what it raised."""
 
     def report(message: Message) -> None:
         line = json.dumps({"progress": message}, allow_nan=False).encode() + b"\n"
@@ -204,13 +200,15 @@ def _outcome(function: str, folder: Path, progress_fd: int) -> Message:
     try:
         payload = json.loads((folder / "payload.json").read_text())
         module, _, name = function.partition(":")
-        return {"ok": getattr(importlib.import_module(module), name)(payload, report)}
+        result: Message = getattr(importlib.import_module(module), name)(payload, report)
+        return result
     except Sn37Error as error:
-        return {"fault": {"type": type(error).__name__, "text": str(error)[:2000]}}
+        return error
     except Exception as error:
         traceback.print_exc()
-        memory = isinstance(error, MemoryError) or "allocate memory" in str(error) or "out of memory" in str(error)
-        return {"error": {"type": type(error).__name__, "text": str(error)[:2000], "memory": memory}}
+        text = str(error)
+        memory = isinstance(error, MemoryError) or "allocate memory" in text or "out of memory" in text
+        return WorkerDied("memory" if memory else "error", f"{type(error).__name__}: {text}")
 
 
 if __name__ == "__main__":

@@ -12,18 +12,14 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from sn37.errors import Sn37Error
-from sn37.workers.forkserver import Message
-from sn37.workers.isolation import Cancel, WorkerDied
+from sn37.workers.isolation import Cancel
+from sn37.workers.outcome import Message, Outcome, WorkerDied
 
 __all__ = ["Executor", "Limits", "OnProgress", "Outcome", "Payload", "Payloads", "in_parallel", "retried"]
 
 Payload = Mapping[str, Any]
 Payloads = Iterable[tuple[str, Payload]]
 """Keys and JSON data."""
-
-Outcome = Message | Sn37Error
-"""What a payload came to: the function's result, or the error that stands for it."""
 
 OnProgress = Callable[[str, Message], None]
 """Called with a payload's key and what its worker reports."""

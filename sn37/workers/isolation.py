@@ -25,33 +25,19 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO
 
-from sn37 import errors
-from sn37.errors import ConfigError, EvaluatorFault, Sn37Error
+from sn37.errors import ConfigError, Sn37Error
 from sn37.scratch import ScratchFolder
 from sn37.workers import sandbox
-from sn37.workers.forkserver import MAX_MESSAGE_BYTES, Message, Request
+from sn37.workers.forkserver import MAX_MESSAGE_BYTES, Request
+from sn37.workers.outcome import Message, Outcome, WorkerDied, unpacked
 from sn37.workers.sandbox import Network
 
-__all__ = ["Cancel", "ForkServer", "WorkerDied", "call", "rebuilt"]
+__all__ = ["Cancel", "ForkServer", "WorkerDied", "call"]
 
 MAX_RESULT_BYTES = 256 << 20
 _GRACE_S = 120.0
-
-Death = Literal["signal", "time", "memory", "error", "garbage", "lost"]
-
-
-class WorkerDied(EvaluatorFault):
-    """A worker ended without a result, and it is not known whose fault that is.
-
-    kind: "signal" killed, "time" and "memory" a limit, "error" an unexpected exception, "garbage" a result that
-    cannot be read, "lost" the watching process itself is gone.
-    """
-
-    def __init__(self, kind: Death, text: str) -> None:
-        super().__init__(text)
-        self.kind: Death = kind
 
 
 class Cancel:
@@ -228,45 +214,34 @@ def _line(lines: BinaryIO) -> bytes:
 
 
 def _result(request: Request, ended: Message, max_bytes: int) -> Message:
-    """The result file's content, or the error that stands for it."""
-    folder = Path(request.folder)
-    if ended["how"] == "time":
-        raise WorkerDied("time", f"the worker ran longer than {request.time_limit_s:g} s and was killed")
-    if ended["how"] == "memory":
-        raise WorkerDied("memory", f"the worker took more than {request.memory_bytes:,} bytes and was killed")
-    if ended["how"] == "signal":
-        name = signal.Signals(-ended["code"]).name
-        raise WorkerDied("signal", f"the worker was killed by {name}; it said: {_tail(folder / 'log')}")
-    if ended["how"] != "exit" or ended["code"] != 0:
-        raise WorkerDied("error", f"the worker ended without a result; it said: {_tail(folder / 'log')}")
-    match _read(folder / "result.json", max_bytes):
-        case {"ok": dict(result)}:
-            return result
-        case {"fault": dict(fault)}:
-            raise rebuilt(str(fault.get("type")), str(fault.get("text")))
-        case {"error": dict(error)}:
-            raise WorkerDied("memory" if error.get("memory") else "error", f"{error.get('type')}: {error.get('text')}")
-    raise WorkerDied("garbage", "the worker's result is not of the expected form")
+    """The result file's content; raises the error that stands for it."""
+    said = f"it said: {_tail(Path(request.folder) / 'log')}"
+    match ended:
+        case {"how": "exit", "code": 0}:
+            pass
+        case {"how": "time"}:
+            raise WorkerDied("time", f"the worker ran longer than {request.time_limit_s:g} s and was killed")
+        case {"how": "memory"}:
+            raise WorkerDied("memory", f"the worker took more than {request.memory_bytes:,} bytes and was killed")
+        case {"how": "signal", "code": code}:
+            raise WorkerDied("signal", f"the worker was killed by {signal.Signals(-code).name}; {said}")
+        case _:
+            raise WorkerDied("error", f"the worker ended without a result; {said}")
+    outcome = _read(Path(request.folder) / "result.json", max_bytes)
+    if isinstance(outcome, Sn37Error):
+        raise outcome
+    return outcome
 
 
-def _read(path: Path, max_bytes: int) -> Message:
+def _read(path: Path, max_bytes: int) -> Outcome:
     try:
         with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
             raw = file.read(max_bytes + 1)
         if len(raw) > max_bytes:
             raise ValueError(f"more than {max_bytes} bytes")
-        result = json.loads(raw)
-        if not isinstance(result, dict):
-            raise ValueError("no JSON object")
+        return unpacked(json.loads(raw))
     except (OSError, ValueError, RecursionError) as error:
-        raise WorkerDied("garbage", f"the worker's result cannot be read: {error}") from None
-    return result
-
-
-def rebuilt(name: str, text: str) -> Sn37Error:
-    """The error a worker raised, built anew from its name: only this library's own types."""
-    kind = getattr(errors, name, None)
-    return kind(text) if isinstance(kind, type) and issubclass(kind, Sn37Error) else EvaluatorFault(text)
+        return WorkerDied("garbage", f"the worker's result cannot be read: {error}")
 
 
 def _tail(path: Path, max_bytes: int = 2000) -> str:

@@ -23,8 +23,9 @@ from typing import Any
 
 from sn37.errors import ConfigError, EvaluatorFault
 from sn37.workers import ray_node
-from sn37.workers.interface import Limits, OnProgress, Outcome, Payload, Payloads, in_parallel, retried
-from sn37.workers.isolation import Cancel, WorkerDied
+from sn37.workers.interface import Limits, OnProgress, Payload, Payloads, in_parallel, retried
+from sn37.workers.isolation import Cancel
+from sn37.workers.outcome import Outcome, WorkerDied, unpacked
 from sn37.workers.ray_node import Resources, Task
 from sn37.workers.sandbox import Network
 
@@ -138,7 +139,7 @@ class RayExecutor:
                     self._ray.cancel(reference, force=True)
                     why = f"no node is left with room for {self.resources}: {self._described()}"
                     return EvaluatorFault(why if abandoned else "the evaluation was stopped")
-            return ray_node.unpacked(self._ray.get(reference))
+            return unpacked(json.loads(self._ray.get(reference)))
         except (errors.RayTaskError, errors.RuntimeEnvSetupError) as error:
             return EvaluatorFault(f"a node of the cluster could not run the task: {_last_line(error)}")
         except errors.RayError as error:

@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import Any
 
 from sn37.errors import ConfigError, EvaluatorFault, Sn37Error
-from sn37.workers.forkserver import Message
-from sn37.workers.isolation import ForkServer, WorkerDied, rebuilt
+from sn37.workers.isolation import ForkServer
+from sn37.workers.outcome import Message, Outcome, packed
 from sn37.workers.sandbox import Network
 
-__all__ = ["Resources", "Task", "evaluate", "files_of", "on_node", "unpacked", "versions"]
+__all__ = ["Resources", "Task", "evaluate", "files_of", "on_node", "versions"]
 
 MEMORY_SHARE = 0.8
 """The share of a node's memory that all workers on it together may take, where the limits name no bytes."""
@@ -119,7 +119,10 @@ def _sizes(place: Path) -> Sizes:
 
 
 def on_node(text: str, key: str, reports: Any) -> str:
-    """The remote function: `evaluate` with this node's memory shared among as many workers as it has room for."""
+    """The remote function: `evaluate` with this node's memory shared among as many workers as it has room for.
+
+    text: a `Task`; key: the payload's; reports: a queue, or None. Returns the packed outcome.
+    """
     import psutil
 
     ray: Any = import_module("ray")
@@ -133,14 +136,11 @@ def on_node(text: str, key: str, reports: Any) -> str:
             reports.actor.put_nowait.remote(json.dumps([key, message]))
 
     share = int(psutil.virtual_memory().total * MEMORY_SHARE / side_by_side)
-    return evaluate(task, None if reports is None else report, share)
+    return json.dumps(packed(evaluate(task, None if reports is None else report, share)))
 
 
-def evaluate(task: Task, report: Callable[[Message], None] | None, own_memory_bytes: int) -> str:
-    """Run a task; what came of it as JSON, read back by `unpacked`.
-
-    own_memory_bytes: what a worker may take on this node where the task names no limit.
-    """
+def evaluate(task: Task, report: Callable[[Message], None] | None, own_memory_bytes: int) -> Outcome:
+    """Run a task. own_memory_bytes: what a worker may take on this node where the task names no limit."""
     try:
         _check_versions(task.versions)
         _await_files(task.files)
@@ -149,7 +149,7 @@ def evaluate(task: Task, report: Callable[[Message], None] | None, own_memory_by
                 server.start()
             except ConfigError as error:
                 raise EvaluatorFault(f"{platform.node()}: {error}") from error
-            result = server.call(
+            return server.call(
                 task.function,
                 task.payload,
                 time_limit_s=task.time_limit_s,
@@ -158,23 +158,8 @@ def evaluate(task: Task, report: Callable[[Message], None] | None, own_memory_by
                 on_progress=report,
                 fail_allocations=not task.gpus,
             )
-        return json.dumps({"ok": result})
-    except WorkerDied as error:
-        return json.dumps({"died": error.kind, "text": str(error)})
     except Sn37Error as error:
-        return json.dumps({"fault": type(error).__name__, "text": str(error)})
-
-
-def unpacked(text: str) -> Message | Sn37Error:
-    """The outcome behind the text that `evaluate` made: only this library's own types."""
-    match json.loads(text):
-        case {"ok": dict(result)}:
-            return result
-        case {"died": kind, "text": why}:
-            return WorkerDied(kind, why)
-        case {"fault": name, "text": why}:
-            return rebuilt(name, why)
-    raise EvaluatorFault("a node's answer is not of the expected form")
+        return error
 
 
 def _check_versions(expected: Mapping[str, str]) -> None:

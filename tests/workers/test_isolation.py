@@ -156,7 +156,9 @@ def test_a_worker_over_its_memory_is_stopped(server: ForkServer, fail_allocation
     assert death.kind == "memory"
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"ok": 3}', '{"fault": 1}', "[" * 100_000, "link"])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "null", '{"ok": 3}', '{"fault": 1}', '{"died": ["of age", ""]}', "[" * 100_000, "link"]
+)
 def test_a_result_that_is_none_is_garbage(server: ForkServer, text: str) -> None:
     assert died(server, "says_nonsense", {"as": text}).kind == "garbage"
 
@@ -164,7 +166,7 @@ def test_a_result_that_is_none_is_garbage(server: ForkServer, text: str) -> None
 @pytest.mark.parametrize("kind", ["Exception", "Path", "__name__", "nothing"])
 def test_a_fault_names_only_this_librarys_errors(server: ForkServer, kind: str) -> None:
     with pytest.raises(errors.EvaluatorFault, match="boo"):
-        run(server, "says_nonsense", {"as": f'{{"fault": {{"type": "{kind}", "text": "boo"}}}}'})
+        run(server, "says_nonsense", {"as": f'{{"fault": ["{kind}", "boo"]}}'})
 
 
 def test_a_worker_without_a_result_died(server: ForkServer) -> None:
@@ -228,3 +230,9 @@ def test_modules_that_cannot_be_imported_are_told(server: ForkServer) -> None:
         for _ in range(2):
             death = died(broken, "echo")
             assert death.kind == "lost" and "no_such_module" in str(death)
+
+
+def test_an_error_is_quoted_no_longer_than_needed(server: ForkServer) -> None:
+    with pytest.raises(errors.ModelFault) as caught:
+        run(server, "says_nonsense", {"as": f'{{"fault": ["ModelFault", "{"x" * 1_000_000}"]}}'})
+    assert len(str(caught.value)) == 2000

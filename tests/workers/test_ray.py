@@ -243,11 +243,11 @@ def test_a_node_with_other_files_or_versions_costs_no_miner_anything(
     payload = {"model": str(tmp_path), "tokenizer": None, "name": "no path"}
     good = task(payload, functions)
     assert good.files == {str(tmp_path): {"config.json": 2}}
-    outcome = ray_node.unpacked(ray_node.evaluate(good, None, 1 << 30))
+    outcome = ray_node.evaluate(good, None, 1 << 30)
     assert isinstance(outcome, dict) and outcome["model"] == str(tmp_path)
     (tmp_path / "config.json").write_text("{} ")
-    outcome = ray_node.unpacked(ray_node.evaluate(good, None, 1 << 30))
+    outcome = ray_node.evaluate(good, None, 1 << 30)
     assert type(outcome) is EvaluatorFault and str(tmp_path) in str(outcome)
     other = task(payload, functions, versions={**ray_node.versions(), "torch": "1.0"})
-    outcome = ray_node.unpacked(ray_node.evaluate(other, None, 1 << 30))
+    outcome = ray_node.evaluate(other, None, 1 << 30)
     assert type(outcome) is EvaluatorFault and "torch" in str(outcome)
