@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from functools import partial
 from importlib import import_module
 from queue import SimpleQueue
 
@@ -87,7 +88,7 @@ class LocalExecutor:
                 free.put(device)
 
         workers = len(self.devices)
-        return in_parallel(payloads, evaluate, lambda: workers, workers, cancel)
+        return in_parallel(payloads, lambda *one: partial(evaluate, *one), lambda: workers, workers, cancel)
 
 
 def open_executor(

@@ -55,24 +55,25 @@ class Executor(Protocol):
 
 def in_parallel(
     payloads: Payloads,
-    evaluate: Callable[[str, Payload], Outcome],
+    start: Callable[[str, Payload], Callable[[], Outcome]],
     workers: Callable[[], int],
     max_workers: int,
     cancel: Cancel,
 ) -> Iterator[tuple[str, Outcome]]:
-    """(key, evaluate(key, payload)) as they finish; one more payload than there are workers is asked for.
+    """(key, outcome) of each payload, as they finish; one more payload than there are workers is asked for.
 
-    workers: how many there are now; max_workers: ever. Whoever stops reading ends those at work through `cancel`.
+    start: called in the order of the payloads; what it returns is called in a thread and gives the outcome. workers:
+    how many there are now; max_workers: ever. Whoever stops reading ends those at work through `cancel`.
     """
 
-    def keyed(key: str, payload: Payload) -> tuple[str, Outcome]:
-        return key, evaluate(key, payload)
+    def keyed(key: str, wait_for: Callable[[], Outcome]) -> tuple[str, Outcome]:
+        return key, wait_for()
 
     waiting: set[Future[tuple[str, Outcome]]] = set()
     with ThreadPoolExecutor(max_workers, "evaluation") as pool:
         try:
             for key, payload in payloads:
-                waiting.add(pool.submit(keyed, key, payload))
+                waiting.add(pool.submit(keyed, key, start(key, payload)))
                 # What has finished is handed out before the next is asked for; a full house waits.
                 done, waiting = wait(waiting, 0, FIRST_COMPLETED)
                 yield from (future.result() for future in done)

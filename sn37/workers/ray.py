@@ -99,13 +99,17 @@ class RayExecutor:
             reports = import_module("ray.util.queue").Queue(actor_options={"num_cpus": 0})
             Thread(target=_pass_on, args=(reports, on_progress), daemon=True).start()
 
-        def evaluate(key: str, payload: Payload) -> Outcome:
-            task = self._task(function, payload, limits).to_json()
-            attempt = partial(self._attempt, partial(remote.remote, task, key, reports), cancel)
-            return retried(attempt, limits.attempts, cancel)
+        def start(key: str, payload: Payload) -> Callable[[], Outcome]:
+            submit = partial(remote.remote, self._task(function, payload, limits).to_json(), key, reports)
+            submitted = [submit()]  # here and now: threads would race for the place in Ray's queue
+
+            def attempt() -> Outcome:
+                return self._outcome(submitted.pop() if submitted else submit(), cancel)
+
+            return partial(retried, attempt, limits.attempts, cancel)
 
         try:
-            yield from in_parallel(payloads, evaluate, self._workers, _MAX_WORKERS, cancel)
+            yield from in_parallel(payloads, start, self._workers, _MAX_WORKERS, cancel)
         finally:
             if reports is not None:
                 reports.shutdown(force=True)
@@ -125,10 +129,9 @@ class RayExecutor:
             gpus=self.resources.gpus,
         )
 
-    def _attempt(self, submit: Callable[[], Any], cancel: Cancel) -> Outcome:
+    def _outcome(self, reference: Any, cancel: Cancel) -> Outcome:
         """What came of one task."""
         errors = self._ray.exceptions
-        reference = submit()
         seen = time.monotonic()
         try:
             while not self._ray.wait([reference], timeout=_POLL_S)[0]:
