@@ -15,7 +15,7 @@ from sn37.validator.evaluate import Evaluated
 from sn37.validator.plan import Plan
 from sn37.validator.scores import decision_of
 
-__all__ = ["Decided", "decide", "weights_at"]
+__all__ = ["Decided", "competition_weights_at", "decide", "weights_at"]
 
 
 @dataclass(frozen=True)
@@ -88,11 +88,12 @@ def weights_at(plan: Plan, registered: Collection[str]) -> dict[str, float]:
 
     registered: the hotkeys that can get any; what others would have had is the rest's.
     """
-    figures, shares = plan.manifest.figures, plan.manifest.shares
-    by_competition = {}
-    for competition_id in shares:
-        past = plan.records.history(competition_id, before=plan.sync_block + 1)
-        by_competition[competition_id] = incentive.competition_weights(
-            past.average(figures.alpha), registered, past.winners, figures.min_share
-        )
-    return incentive.subnet_weights(by_competition, shares)
+    shares = plan.manifest.shares
+    return incentive.subnet_weights({id: competition_weights_at(plan, id, registered) for id in shares}, shares)
+
+
+def competition_weights_at(plan: Plan, competition_id: int, registered: Collection[str]) -> dict[str, float]:
+    """One competition's weights by hotkey after the plan's epoch."""
+    figures = plan.manifest.figures
+    past = plan.records.history(competition_id, before=plan.sync_block + 1)
+    return incentive.competition_weights(past.average(figures.alpha), registered, past.winners, figures.min_share)

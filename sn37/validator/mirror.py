@@ -26,12 +26,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from sn37.validator.decide import Decided, competition_weights_at
 from sn37.validator.step import step_of
-
-if TYPE_CHECKING:
-    from sn37.validator.decide import Decided
 
 __all__ = ["EPOCHS_PER_RUN", "Mirror", "mirror_epoch"]
 
@@ -61,7 +58,7 @@ class Mirror:
     """What wandb gets before it is killed."""
 
     def log(self, step: Mapping[str, object]) -> str:
-        """Mirror one epoch, as `sn37.validator.step` makes it; returns a sentence on how it went. Never raises."""
+        """Mirror one epoch, as `step_of` makes it; returns a sentence on how it went. Never raises."""
         try:
             return self._log(step)
         except Exception as error:  # wandb and the disk may fail in any way; an epoch goes on
@@ -210,18 +207,19 @@ def mirror_epoch(decided: Decided, hotkey: str) -> str:
     """Mirror a decided epoch as the settings say; returns a sentence on how it went. Never raises."""
     from sn37 import __version__
 
-    plan = decided.plan
-    settings = plan.settings
+    settings, epoch = decided.plan.settings, decided.epoch
     try:
         mirror = Mirror(
             project=settings.wandb_project,
             entity=None,
-            uid=plan.manifest.uids[hotkey],
+            uid=epoch.manifest.uids[hotkey],
             hotkey=hotkey,
             version=__version__,
             root=settings.root / "wandb",
             mode=settings.wandb,
         )
-        return mirror.log(step_of(decided))
-    except Exception as error:  # a record of another version, for example
+        shares = competition_weights_at(decided.plan, epoch.competition_id, epoch.manifest.uids)
+        step = step_of(epoch.manifest, epoch.decision, epoch.results.values(), decided.weights, shares)
+        return mirror.log(step)
+    except Exception as error:  # a record that was changed, for example
         return f"not mirrored: {type(error).__name__}: {error}"

@@ -1,6 +1,6 @@
 """One epoch as existing leaderboards read it: the step that a validator logs (protocol, section 9).
 
-Knows nothing of wandb: see `sn37.validator.mirror`.
+A pure function of records. Knows nothing of wandb: see `sn37.validator.mirror`.
 """
 
 from __future__ import annotations
@@ -8,83 +8,46 @@ from __future__ import annotations
 import json
 import math
 import statistics
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping, Sequence
 
-from sn37 import incentive
 from sn37.competition import Competition
+from sn37.records.decision import Decision, Score
+from sn37.records.manifest import Manifest
+from sn37.records.results import Result
 from sn37.submission import ModelId
 
-if TYPE_CHECKING:
-    from sn37.validator.decide import Decided
-
-__all__ = ["Row", "TaskScore", "step", "step_of"]
+__all__ = ["step_of"]
 
 
-@dataclass(frozen=True)
-class TaskScore:
-    """One task's score of one model; lower is better."""
-
-    raw: float
-    """The raw score."""
-    norm: float
-    """The normalized score."""
-    weighted: float
-    """The normalized score times the task's weight."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """One evaluated model."""
-
-    uid: int
-    """Its uid."""
-    hotkey: str
-    """Its hotkey."""
-    block: int
-    """The block of its commitment."""
-    hf: str
-    """Its hub repo."""
-    average_loss: float | None
-    """Its score, lower is better; None where it failed."""
-    epsilon_adv: float
-    """By which share of its loss it must be beaten."""
-    win_rate: float
-    """Wins / opponents, in [0, 1]."""
-    win_total: int
-    """How many of the others it beats."""
-    weight: float
-    """Its weight in the subnet, in [0, 1]."""
-    norm_weight: float
-    """Its weight in the competition, in [0, 1]."""
-    tasks: Mapping[str, TaskScore]
-    """Its score in each task; {} where it failed."""
-
-
-def step(
-    competition: Competition,
-    sync_block: int,
-    seed: int,
-    timestamp: float,
-    rows: Sequence[Row],
-    *,
-    load_model_s: Sequence[float] = (),
-    compute_model_s: Sequence[float] = (),
-    load_data_s: Sequence[float] = (),
+def step_of(
+    manifest: Manifest,
+    decision: Decision,
+    results: Iterable[Result],
+    weights: Mapping[str, float],
+    competition_weights: Mapping[str, float],
 ) -> dict[str, object]:
     """What one epoch logs: maps from uid to a value, timings, and the whole step as JSON.
 
-    timestamp: seconds since 1970, of the sync block; the timings: seconds of each model, or of each task's samples.
+    weights, competition_weights: after the epoch, of the subnet and of the competition alone, by hotkey.
     """
-    rows = sorted(rows, key=lambda row: row.uid)
-    uid_data = {str(row.uid): _uid_data(row, competition) for row in rows}
+    competition, timestamp = manifest.competition, manifest.as_of.timestamp()
+    scores = sorted(decision.scores, key=lambda score: score.uid)
+    uid_data = {
+        str(score.uid): {
+            **_score_data(score, competition),
+            "win_rate": decision.win_rate.get(score.hotkey, 0.0),
+            "win_total": decision.wins.get(score.hotkey, 0),
+            "weight": weights.get(score.hotkey, 0.0),
+            "norm_weight": competition_weights.get(score.hotkey, 0.0),
+        }
+        for score in scores
+    }
     original = {
         "timestamp": timestamp,
         "competition_id": competition.id,
-        "seed": seed,
-        "sync_block": sync_block,
-        "uids": [row.uid for row in rows],
+        "seed": manifest.seed,
+        "sync_block": manifest.sync_block,
+        "uids": [score.uid for score in scores],
         "uid_data": uid_data,
     }
 
@@ -92,10 +55,11 @@ def step(
         return {uid: values[name] for uid, values in uid_data.items() if values.get(name) is not None}
 
     kinds = ("raw_score", "norm_score", "weighted_norm_score")
+    ran = [result.measurement for result in results if result.measurement is not None]
     return {
         "time": timestamp,
         "step_competition_id": competition.id,
-        "block": sync_block,
+        "block": manifest.sync_block,
         "uid_data": of("average_loss"),
         "uid_epsilon_adv": of("epsilon_adv"),
         "win_rate_data": of("win_rate"),
@@ -103,23 +67,32 @@ def step(
         "weight_data": of("weight"),
         "competition_weight_data": of("norm_weight"),
         "competition_id": of("competition_id"),
-        "load_model_perf": _perf(load_model_s),
-        "compute_model_perf": _perf(compute_model_s),
-        "load_data_perf": _perf(load_data_s),
+        "load_model_perf": _perf([measurement.load_s for measurement in ran]),
+        "compute_model_perf": _perf([sum(task.seconds for task in made.tasks.values()) for made in ran]),
+        "load_data_perf": _perf([data.seconds for data in manifest.data.values()]),
         **{f"{task.name}.{kind}": of(f"{task.name}.{kind}") for task in competition.tasks for kind in kinds},
         "original_format_json": json.dumps(original, allow_nan=False),
     }
 
 
-def _uid_data(row: Row, competition: Competition) -> dict[str, object]:
-    data = {name: value for name, value in asdict(row).items() if name not in ("tasks", "hotkey")}
-    data["competition_id"] = competition.id
-    for name, score in row.tasks.items():
-        data[f"{name}.raw_score"] = score.raw
-        data[f"{name}.norm_score"] = score.norm
-        data[f"{name}.weighted_norm_score"] = score.weighted
-    # JSON knows no infinity: a loss that is not finite is no loss.
-    return {name: None if isinstance(v, float) and not math.isfinite(v) else v for name, v in data.items()}
+def _score_data(score: Score, competition: Competition) -> dict[str, object]:
+    """What one submission's score tells, under the names that leaderboards know."""
+    data: dict[str, object] = {
+        "uid": score.uid,
+        "block": score.block,
+        "hf": ModelId.from_text(score.text).repo,
+        "competition_id": competition.id,
+        # JSON knows no infinity: a loss that is not finite is no loss.
+        "average_loss": score.score if score.score is not None and math.isfinite(score.score) else None,
+        "epsilon_adv": score.epsilon,
+    }
+    for task in competition.tasks:
+        if task.name in score.raw:
+            normalized = score.normalized[task.name]
+            data[f"{task.name}.raw_score"] = score.raw[task.name]
+            data[f"{task.name}.norm_score"] = normalized
+            data[f"{task.name}.weighted_norm_score"] = task.weight * normalized
+    return data
 
 
 def _perf(seconds: Sequence[float]) -> dict[str, float | None]:
@@ -127,42 +100,3 @@ def _perf(seconds: Sequence[float]) -> dict[str, float | None]:
         return dict.fromkeys(("min", "median", "max", "P90"))
     tenths = statistics.quantiles(seconds, n=10, method="inclusive") if len(seconds) > 1 else [seconds[0]]
     return {"min": min(seconds), "median": statistics.median(seconds), "max": max(seconds), "P90": tenths[-1]}
-
-
-def step_of(decided: Decided) -> dict[str, object]:
-    """What a decided epoch logs."""
-    manifest, decision = decided.epoch.manifest, decided.decision
-    past = decided.plan.records.history(manifest.competition.id, before=manifest.sync_block + 1)
-    figures = manifest.figures
-    shares = incentive.competition_weights(past.average(figures.alpha), manifest.uids, past.winners, figures.min_share)
-    ran = [result.measurement for result in decided.epoch.results.values() if result.measurement is not None]
-    weight_of = {task.name: task.weight for task in manifest.competition.tasks}
-    rows = [
-        Row(
-            uid=score.uid,
-            hotkey=score.hotkey,
-            block=score.block,
-            hf=ModelId.from_text(score.text).repo,
-            average_loss=score.score,
-            epsilon_adv=score.epsilon,
-            win_rate=decision.win_rate.get(score.hotkey, 0.0),
-            win_total=decision.wins.get(score.hotkey, 0),
-            weight=decided.weights.get(score.hotkey, 0.0),
-            norm_weight=shares.get(score.hotkey, 0.0),
-            tasks={
-                name: TaskScore(raw, score.normalized[name], weight_of[name] * score.normalized[name])
-                for name, raw in score.raw.items()
-            },
-        )
-        for score in decision.scores
-    ]
-    return step(
-        manifest.competition,
-        manifest.sync_block,
-        manifest.seed,
-        manifest.as_of.timestamp(),
-        rows,
-        load_model_s=[measurement.load_s for measurement in ran],
-        compute_model_s=[sum(task.seconds for task in measurement.tasks.values()) for measurement in ran],
-        load_data_s=[data.seconds for data in manifest.data.values()],
-    )

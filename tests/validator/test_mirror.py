@@ -4,6 +4,7 @@ import os
 import struct
 import time
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import psutil
@@ -11,13 +12,14 @@ import pytest
 from recorded import decision, manifest, measurement, result, score, task_data, task_result
 from wandb.proto.wandb_internal_pb2 import Record
 
+from sn37.clock import seed_of
 from sn37.competition import Competition, Constraints, EvalTask, Fixed, InverseExponential
 from sn37.records.epochs import Records
 from sn37.validator.decide import Decided
 from sn37.validator.mirror import Mirror, mirror_epoch
 from sn37.validator.plan import Plan
 from sn37.validator.settings import Settings
-from sn37.validator.step import Row, TaskScore, step
+from sn37.validator.step import step_of
 
 COMPETITION = Competition(
     id=4,
@@ -29,18 +31,34 @@ COMPETITION = Competition(
         EvalTask("PROSE", "fineweb", "text_loss", 0.75),
     ),
 )
-SEED = 2**255 + 12345
-TASKS = {
-    "SORTING": TaskScore(raw=20.0, norm=0.6224593312018546, weighted=0.15561483280046365),
-    "PROSE": TaskScore(raw=2.0, norm=2.0, weighted=1.5),
-}
-BEST = Row(9, "5Best", 700, "ann/best", 1.6556148328004637, 0.01, 1.0, 3, 0.5, 1.0, TASKS)
-FAILED = Row(2, "5Fail", 800, "bob/broken", None, 0.05, 0.0, 0, 0.0, 0.0, {})
+BLOCK_HASH = "0x" + "ab" * 32
+SEED = seed_of(BLOCK_HASH)
+
+
+def committed(repo):
+    return f"{repo.replace('/', ':')}:{'0' * 40}:{'A' * 43}=:4"
+
+
+BEST = score(
+    9,
+    1.6556148328004637,
+    hotkey="5Best",
+    block=700,
+    text=committed("ann/best"),
+    raw={"SORTING": 20.0, "PROSE": 2.0},
+    normalized={"SORTING": 0.6224593312018546, "PROSE": 2.0},
+)
+FAILED = score(2, None, hotkey="5Fail", block=800, text=committed("bob/broken"), epsilon=0.05)
 UIDS = {"2", "9"}
 
 
-def epoch(block, rows=(BEST, FAILED), **timings):
-    return step(COMPETITION, block, SEED, 1_700_000_000.0 + 12 * block, rows, **timings)
+def epoch(block, scores=(BEST, FAILED), load_model_s=()):
+    as_of = datetime.fromtimestamp(1_700_000_000 + 12 * block, UTC)
+    made = decision(block, *scores, winner="5Best", wins={"5Best": 3}, win_rate={"5Best": 1.0})
+    tasks = {"SORTING": task_result(20.0, seconds=2.0), "PROSE": task_result(2.0, seconds=3.0)}
+    results = [replace(result(9, 700), measurement=measurement(tasks, load_s=seconds)) for seconds in load_model_s]
+    planned = manifest(COMPETITION, block, block_hash=BLOCK_HASH, as_of=as_of)
+    return step_of(planned, made, results, {"5Best": 0.5}, {"5Best": 1.0})
 
 
 def mirror(root, **changes):
@@ -85,8 +103,7 @@ def run_file(root):
 
 
 def test_an_epoch_is_read_back_with_every_key_of_the_protocol(tmp_path):
-    timings = {"load_model_s": [3.0, 1.0, 2.0], "compute_model_s": [5.0], "load_data_s": []}
-    told = mirror(tmp_path).log(epoch(1000, **timings))
+    told = mirror(tmp_path).log(epoch(1000, load_model_s=[3.0, 1.0, 2.0]))
     assert told == "epoch 1 of 50 in the offline run validator-7-2023-11-15_01-33-20"
     (row,) = logged(run_file(tmp_path))
     original = json.loads(row.pop("original_format_json"))
@@ -178,7 +195,7 @@ def test_a_run_says_whose_it_is_and_nothing_of_the_machine(tmp_path, monkeypatch
 def test_epochs_of_separate_processes_share_a_run_and_an_epoch_told_twice_counts_once(tmp_path):
     for block in (1000, 1360):
         mirror(tmp_path).log(epoch(block))
-    assert mirror(tmp_path).log(epoch(1360, rows=[BEST])).startswith("epoch 2 of 50")
+    assert mirror(tmp_path).log(epoch(1360, scores=[BEST])).startswith("epoch 2 of 50")
     rows = list(logged(run_file(tmp_path)))
     assert [(row["_step"], row["block"]) for row in rows] == [(0, 1000), (1, 1360)]
     assert set(rows[1]["weight_data"]) == {"9"}
@@ -202,14 +219,13 @@ def test_the_fifty_first_epoch_begins_a_new_run(tmp_path):
 
 @pytest.mark.parametrize("loss", [math.inf, math.nan])
 def test_a_loss_that_is_not_finite_is_no_number(loss):
-    row = Row(9, "5Best", 700, "ann/best", loss, 0.01, 1.0, 3, 0.5, 1.0, {})
-    made = epoch(1000, rows=[row])
+    made = epoch(1000, scores=[replace(BEST, score=loss)])
     assert made["uid_data"] == {}
     assert json.loads(made["original_format_json"])["uid_data"]["9"]["average_loss"] is None
 
 
-def test_the_order_of_rows_never_matters():
-    assert epoch(1000, rows=[BEST, FAILED]) == epoch(1000, rows=[FAILED, BEST])
+def test_the_order_of_scores_never_matters():
+    assert epoch(1000, scores=[BEST, FAILED]) == epoch(1000, scores=[FAILED, BEST])
 
 
 def fake_wandb(folder, code):
@@ -285,11 +301,6 @@ def test_what_a_killed_process_left_is_removed(tmp_path):
 
 def decided(root):
     """A decided epoch as the validator makes it, over a record on disk."""
-    text = f"ann:best:{'0' * 40}:{'A' * 43}=:4"
-    norm = {"SORTING": 0.6224593312018546, "PROSE": 2.0}
-    raw = {"SORTING": 20.0, "PROSE": 2.0}
-    best = score(9, 1.6556148328004637, hotkey="5Best", block=700, text=text, raw=raw, normalized=norm)
-    failed = score(2, None, hotkey="5Fail", text=text)
     work = Records(root / "records").epoch(4, 1000)
     data = {"SORTING": task_data(seconds=0.5), "PROSE": task_data(seconds=0.25)}
     uids = {"5Vali": 7, "5Best": 9, "5Fail": 2}
@@ -298,8 +309,8 @@ def decided(root):
     tasks = {"SORTING": task_result(20.0, seconds=2.0), "PROSE": task_result(2.0, seconds=3.0)}
     ran = result(9, 700)
     work.write(replace(ran, hotkey="5Best", measurement=measurement(tasks, load_s=1.5)))
-    work.write(replace(ran, hotkey="5Fail", measurement=None, fault=failed.fault))
-    work.write(decision(1000, best, failed, winner="5Best", wins={"5Best": 1}, win_rate={"5Best": 1.0}))
+    work.write(replace(ran, hotkey="5Fail", measurement=None, fault=FAILED.fault))
+    work.write(decision(1000, BEST, FAILED, winner="5Best", wins={"5Best": 1}, win_rate={"5Best": 1.0}))
     return Decided(Plan(Settings(root=root), planned, newest=True), work.seal(), {"5Best": 0.5})
 
 
