@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,18 +23,25 @@ from sn37.submission import file_digest
 from sn37.workers.executors import Executor, Limits, Outcome
 from sn37.workers.isolation import WorkerDied
 
-__all__ = ["CANDIDATES", "control_model", "control_run", "evaluate_control", "fault_of"]
+__all__ = ["CANDIDATES", "control_model", "control_run", "evaluate_control", "fault_of", "needs_control"]
 
 CANDIDATES = 16
 """How many models are tried before it is said that none passes the competition's checks."""
 
 
-def fault_of(death: WorkerDied, control_run: Callable[[], Outcome]) -> Sn37Error:
-    """Whose fault a worker's death is: the model's where the control run goes well, else the evaluator's."""
-    outcome = control_run()
-    if isinstance(outcome, Sn37Error):
-        return EvaluatorFault(f"{death}; so did the control run: {outcome}")
-    return ModelFault(f"the evaluation failed while a control model's went well: {death}")
+def needs_control(trouble: Sn37Error) -> bool:
+    """Whether a worker's trouble may be the model's: its death, and what only the samples or the settings could cause,
+    if no model had a hand in it. What an executor cannot run at all is the evaluator's without a question."""
+    return isinstance(trouble, WorkerDied) or trouble.owner in ("data", "user", "chain")
+
+
+def fault_of(trouble: Sn37Error, control: Outcome) -> Sn37Error:
+    """Whose fault a worker's trouble is: the model's where the control run went well, else what it was at first."""
+    if not isinstance(control, Sn37Error):
+        return ModelFault(f"the evaluation failed while a control model's went well: {trouble}")
+    if isinstance(trouble, WorkerDied):
+        return EvaluatorFault(f"{trouble}; so did the control run: {control}")
+    return trouble
 
 
 def control_run(executor: Executor, job: Job, limits: Limits, folder: Path) -> Outcome:

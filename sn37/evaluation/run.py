@@ -9,12 +9,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 from sn37.engine.architectures import modules
 from sn37.errors import EvaluatorFault, Sn37Error
-from sn37.evaluation.control import control_run, fault_of
+from sn37.evaluation.control import control_run, fault_of, needs_control
 from sn37.evaluation.job import Job
 from sn37.records.codec import typed
 from sn37.records.results import Measurement
@@ -60,10 +59,9 @@ def evaluate_all(
 
         for key, outcome in executor.run(FUNCTION, payloads(), limits, on_progress):
             measured = _measurement(outcome)
-            if isinstance(measured, WorkerDied):
-                yield key, fault_of(measured, partial(control_run, executor, given[key], limits, control))
-            else:
-                yield key, measured
+            if isinstance(measured, Sn37Error) and needs_control(measured):
+                measured = fault_of(measured, control_run(executor, given[key], limits, control))
+            yield key, measured
 
 
 def _measurement(outcome: Outcome) -> Measurement | Sn37Error:

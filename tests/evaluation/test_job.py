@@ -15,8 +15,8 @@ import pytest
 
 from sn37.checks.tokenizer import byte_tokenizer
 from sn37.competition import Competition, Constraints, EvalTask, Fixed
-from sn37.errors import ConfigError, EvaluatorFault, ModelFault, Sn37Error
-from sn37.evaluation.control import control_model, fault_of
+from sn37.errors import ChainFault, ConfigError, DataFault, EvaluatorFault, ModelFault, Sn37Error
+from sn37.evaluation.control import control_model, fault_of, needs_control
 from sn37.evaluation.job import Job, evaluate, measure, tokenize
 from sn37.evaluation.run import evaluate_all, preloaded
 from sn37.methods import MethodResult
@@ -267,10 +267,18 @@ def test_unknown_methods_and_engines_are_named(make: Callable[..., Path], tokeni
 @pytest.mark.parametrize("kind", ["signal", "time", "memory", "error", "garbage", "lost"])
 def test_a_death_is_the_model_s_fault_only_if_a_control_run_lives(kind: Any) -> None:
     death = WorkerDied(kind, "killed by SIGSEGV")
-    assert isinstance(fault_of(death, lambda: {"tasks": {}}), ModelFault)
-    blamed = fault_of(death, lambda: WorkerDied("signal", "the control died too"))
+    assert needs_control(death)
+    assert isinstance(fault_of(death, {"tasks": {}}), ModelFault)
+    blamed = fault_of(death, WorkerDied("signal", "the control died too"))
     assert type(blamed) is EvaluatorFault and "the control died too" in str(blamed)
-    assert type(fault_of(death, lambda: ModelFault("even so"))) is EvaluatorFault
+    assert type(fault_of(death, ModelFault("even so"))) is EvaluatorFault
+
+
+@pytest.mark.parametrize("trouble", [DataFault("no text"), ConfigError("no method"), ChainFault("gone")])
+def test_what_a_worker_blames_on_others_is_the_model_s_fault_if_a_control_run_lives(trouble: Sn37Error) -> None:
+    assert needs_control(trouble)
+    assert isinstance(fault_of(trouble, {"tasks": {}}), ModelFault)
+    assert fault_of(trouble, type(trouble)("the same")) is trouble
 
 
 def test_a_model_that_takes_too_long_costs_its_miner(
