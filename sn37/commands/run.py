@@ -19,15 +19,27 @@ _KINDS: tuple[Kind, ...] = ("notebooks", "pipelines")
 
 def run(
     pipeline: Annotated[Path, typer.Argument(help="A pipeline file, such as pipelines/validator.yaml.")],
-    forever: Annotated[bool, typer.Option("--forever", help="Keep running at its cadence until interrupted.")] = False,
+    forever: Annotated[
+        bool,
+        typer.Option("--forever", help="Keep running at its cadence until interrupted, faults or not."),
+    ] = False,
     parameter: Annotated[
         list[str] | None,
         typer.Option(
-            "--parameter", "-p", metavar="NAME=VALUE", help="Set a parameter or more.NAME: JSON, or else text."
+            "--parameter",
+            "-p",
+            metavar="NAME=VALUE",
+            help="Set a parameter of the notebook, or one entry of a dictionary (more.wandb=off); JSON, or else text. "
+            "May be repeated.",
         ),
     ] = None,
 ) -> None:
-    """Run a pipeline's notebook once, or forever at its cadence."""
+    """Run a pipeline's notebook once, or forever at its cadence.
+
+    The executed notebook and its report join the epoch's record, or lie in the pipeline's `out`.
+
+    Relative paths mean the folder this is run in.
+    """
     from sn37.pipeline import read_pipeline, run_forever, run_once
 
     chosen = read_pipeline(pipeline, dict(_split(text) for text in parameter or []))

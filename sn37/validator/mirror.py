@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from sn37.files import write_json
 from sn37.validator.decide import Decided, competition_weights_at
 from sn37.validator.step import step_of
 
@@ -88,14 +89,11 @@ class Mirror:
     def _keep(self, step: Mapping[str, object]) -> tuple[list[Path], int]:
         """Write the step beside the earlier ones; returns the files of its run and its place among them."""
         folder = self.root.absolute() / "steps"
-        folder.mkdir(parents=True, exist_ok=True)
         known = sorted(path for path in folder.glob("*.json") if path.name[0] != ".")
         suffix = f".{step['step_competition_id']}.{step['block']}.json"
         path = next((p for p in known if p.name.endswith(suffix)), folder / f"{len(known):08d}{suffix}")
-        aside = path.with_name(f".{path.name}.{os.getpid()}")
         data = {"uid": self.uid, "hotkey": self.hotkey, "version": self.version, "step": dict(step)}
-        aside.write_text(json.dumps(data, allow_nan=False), encoding="utf-8")
-        aside.replace(path)
+        write_json(path, data)
         known = sorted({*known, path})
         start = known.index(path) // EPOCHS_PER_RUN * EPOCHS_PER_RUN
         return known[start : start + EPOCHS_PER_RUN], known.index(path) - start
