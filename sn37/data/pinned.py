@@ -175,7 +175,7 @@ class PinnedDatasets:
         try:
             files = {file.path: file.size for file in self._connection.files(**place, private_too=False)}
             for name in (name for name in _CARDS if name in files):
-                card = self._connection.ask("read_file", **place, path=name, max_bytes=_MAX_CARD_BYTES)
+                card = self._connection.call("read_file", str, **place, path=name, max_bytes=_MAX_CARD_BYTES)
                 cards[name] = b64decode(card).decode(errors="replace")
         except Refused as refused:
             raise DataFault(f"{repo} is not there, or not public ({refused.reason})") from None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import tempfile
 from base64 import b64decode
 from collections.abc import Mapping
-from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 
@@ -98,20 +97,19 @@ class Hub:
     def make_public(self, repo: str, *, repo_type: RepoType = "model") -> None:
         """Let everybody read the repo. Raises ConfigError and HubFault."""
         self._check_token(repo)
-        self.connection.ask("make_public", repo=repo, repo_type=repo_type)
+        self.connection.call("make_public", type(None), repo=repo, repo_type=repo_type)
 
     def _publish(self, repo: str, repo_type: RepoType, paths: Mapping[str, Path], *, private: bool, whole: bool) -> str:
         self._check_token(repo)
-        return str(
-            self.connection.ask(
-                "publish",
-                size_bytes=sum(path.stat().st_size for path in paths.values()),
-                repo=repo,
-                repo_type=repo_type,
-                paths={name: str(path.absolute()) for name, path in paths.items()},
-                private=private,
-                whole=whole,
-            )
+        return self.connection.call(
+            "publish",
+            str,
+            size_bytes=sum(path.stat().st_size for path in paths.values()),
+            repo=repo,
+            repo_type=repo_type,
+            paths={name: path.absolute() for name, path in paths.items()},
+            private=private,
+            whole=whole,
         )
 
     def _check_token(self, repo: str) -> None:
@@ -128,8 +126,8 @@ class Hub:
             if name not in (file.path for file in listed):
                 raise Refused("file", "no such file")
             data = b64decode(
-                self.connection.ask(
-                    "read_file", repo=repo, repo_type=repo_type, commit=commit, path=name, max_bytes=max_bytes
+                self.connection.call(
+                    "read_file", str, repo=repo, repo_type=repo_type, commit=commit, path=name, max_bytes=max_bytes
                 )
             )
         except Refused as refused:
@@ -184,15 +182,15 @@ class Hub:
         if lease is not None:
             return lease
         with self.cache.incoming(size) as folder:
-            entries = [asdict(file) for file in files]
-            digests = self.connection.ask(
+            digests = self.connection.call(
                 "save",
+                dict[str, str],
                 size_bytes=size,
                 max_file_bytes=_MAX_TOKENIZER_BYTES,
                 repo=repo,
                 commit=commit,
-                files=entries,
-                folder=str(folder),
+                files=files,
+                folder=folder,
             )
             return self.cache.adopt(name, folder, digests)
 
@@ -200,13 +198,13 @@ class Hub:
         """The repo's newest commit at or before `as_of` (the newest of all for None). Raises DataFault, HubFault."""
         if as_of is not None and as_of.tzinfo is None:
             raise ValueError(f"as_of is {as_of}; expected a time with its time zone")
-        moment = None if as_of is None else as_of.isoformat()
+        kind: type[str | None] = str | None  # type: ignore[assignment]
         try:
-            commit = self.connection.ask("newest_commit", repo=repo, repo_type=repo_type, as_of=moment)
+            commit = self.connection.call("newest_commit", kind, repo=repo, repo_type=repo_type, as_of=as_of)
         except Refused as refused:
             raise DataFault(f"the {repo_type} repo {repo} is not there, or not public ({refused.reason})") from None
         if commit is None:
             raise DataFault(f"the {repo_type} repo {repo} has no commit at or before {as_of}")
         if not is_full_commit(commit):
             raise HubFault(f"the hub's history of {repo} holds {commit!r} for a commit")
-        return str(commit)
+        return commit

@@ -1,4 +1,4 @@
-"""A hub, how patient to be with it, and questions to it, each asked by a worker process of its own.
+"""A hub, how patient to be with it, and jobs done with it, each by a worker process of its own.
 
 The worker (`sn37.hub.jobs`) has the network, a deadline and a memory limit, and neither the user's files nor
 environment; so neither a library's patience nor a hub's answer can hold up or swell the process that asks. Whose fault
@@ -12,14 +12,18 @@ import atexit
 import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal, TypeVar
+
+from pydantic import TypeAdapter
+from pydantic_core import to_jsonable_python
 
 from sn37.errors import HubFault, ModelFault, SubmissionFault
 from sn37.workers.isolation import ForkServer, WorkerDied
 
 __all__ = ["Connection", "Refused", "RemoteFile", "RepoType", "listed"]
 
+T = TypeVar("T")
 RepoType = Literal["model", "dataset"]
 
 _MEMORY_BYTES = 2 << 30
@@ -83,8 +87,10 @@ class Connection:
     first_wait_s: float
     """The wait after the first failed try, doubled after each further one."""
 
-    def ask(self, question: str, *, size_bytes: int = 0, max_file_bytes: int | None = None, **arguments: Any) -> Any:
-        """What the function of `sn37.hub.jobs` called `question` answers, as JSON.
+    def call(
+        self, job: str, answer: type[T], *, size_bytes: int = 0, max_file_bytes: int | None = None, **arguments: Any
+    ) -> T:
+        """What the function of `sn37.hub.jobs` called `job` returns, checked to be an `answer`.
 
         size_bytes: of all it transfers, which gives its deadline; max_file_bytes: the largest file it may write.
         Raises Refused, the errors of the function, and HubFault when it takes too much time or memory.
@@ -94,11 +100,11 @@ class Connection:
         if is_offline_mode():
             raise HubFault(f"the hub {self.endpoint} cannot be asked: HF_HUB_OFFLINE is set; unset it")
         time_limit_s = max(2 * self.attempts * self.timeout_s, 5.0) + 2 * size_bytes / _LEAST_BYTES_PER_S
-        request = {"connection": asdict(self), "arguments": arguments, "time_limit_s": time_limit_s}
+        payload = {"job": job, "connection": self, "time_limit_s": time_limit_s, "arguments": arguments}
         try:
             found = _server().call(
                 "sn37.hub.jobs:run",
-                {"question": question, **request},
+                to_jsonable_python(payload),
                 time_limit_s=time_limit_s,
                 memory_bytes=_MEMORY_BYTES,
                 max_file_bytes=max_file_bytes,
@@ -107,15 +113,17 @@ class Connection:
             if error.kind == "lost":
                 raise
             about = arguments.get("repo", "its models")
-            raise HubFault(f"asking the hub {self.endpoint} about {about} ({question}) failed: {error}") from error
+            raise HubFault(f"asking the hub {self.endpoint} about {about} ({job}) failed: {error}") from error
         if "refused" in found:
             raise Refused(**found["refused"])
-        return found["answer"]
+        checked: T = TypeAdapter(answer).validate_python(found["answer"])
+        return checked
 
     def files(self, repo: str, repo_type: RepoType, commit: str, *, private_too: bool) -> list[RemoteFile]:
         """The repo's files at the commit, sorted by path; it must be open to everybody unless `private_too`."""
-        found = self.ask("files", repo=repo, repo_type=repo_type, commit=commit, private_too=private_too)
-        return [RemoteFile(**entry) for entry in found]
+        return self.call(
+            "files", list[RemoteFile], repo=repo, repo_type=repo_type, commit=commit, private_too=private_too
+        )
 
     @contextmanager
     def faults_of(self, repo: str, commit: str) -> Iterator[None]:
@@ -136,7 +144,7 @@ class Connection:
 
     def _serves_others(self, repo: str, a_file: bool) -> bool:
         try:
-            return bool(replace(self, attempts=1).ask("serves_others", repo=repo, a_file=a_file))
+            return replace(self, attempts=1).call("serves_others", bool, repo=repo, a_file=a_file)
         except (HubFault, Refused):
             return False
 

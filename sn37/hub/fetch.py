@@ -7,8 +7,7 @@ file longer than listed is its owner's doing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from sn37.hub.cache import Cache, Lease
 from sn37.hub.connection import Connection, RemoteFile
 from sn37.submission import ModelId, is_model_file
 
-__all__ = ["FetchedModel", "check_hash", "fetch_model", "model_files"]
+__all__ = ["FetchedModel", "fetch_model", "model_files"]
 
 _SLACK_BYTES = 1 << 20
 """What a worker may write beside the model's files, its answer among it."""
@@ -36,14 +35,20 @@ class FetchedModel:
     """Its files, and nothing else."""
     content_hash: str
     """Protocol, section 2."""
-    bytes: int
-    """Of all its files."""
-    files: tuple[str, ...]
-    """Their paths, sorted."""
     report: StaticReport
     """What the static checks found."""
     lease: Lease = field(repr=False, compare=False)
     """What keeps the folder."""
+
+    @property
+    def bytes(self) -> int:
+        """Of all its files."""
+        return self.report.bytes
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Their paths, sorted."""
+        return self.report.files
 
     def close(self) -> None:
         """The model is no longer needed."""
@@ -69,10 +74,17 @@ def fetch_model(
         files = [file for file in listed if is_model_file(file.path)]
         check_size({file.path: file.size for file in files}, constraints)
         check_files([file.path for file in listed])
-        found = _from_cache(hub, cache, model, hotkey, constraints)
-        content, lease, found_report = found or _download(hub, cache, model, hotkey, constraints, files)
-    report = StaticReport(**{**found_report, "files": tuple(found_report["files"])})
-    return FetchedModel(lease.folder, content, report.bytes, report.files, report, lease)
+        promised: dict[str, Any] = {"model": model, "hotkey": hotkey, "constraints": constraints}
+        content = cache.known(f"{model.repo}@{model.commit}")
+        lease = cache.find(content) if content else None
+        if content is None or lease is None:
+            return _download(hub, cache, f"{model.repo}@{model.commit}", model.repo, files, promised)
+        try:
+            report = hub.call("check", StaticReport, folder=lease.folder, content=content, **promised)
+        except BaseException:
+            lease.close()
+            raise
+        return FetchedModel(lease.folder, content, report, lease)
 
 
 def model_files(hub: Connection, repo: str, commit: str, *, private_too: bool) -> dict[str, int]:
@@ -82,67 +94,29 @@ def model_files(hub: Connection, repo: str, commit: str, *, private_too: bool) -
     return {file.path: file.size for file in files if is_model_file(file.path)}
 
 
-def check_hash(model: ModelId, hotkey: str, content: str) -> None:
-    """Raises ModelFault unless the files hash to what was committed."""
-    expected = model.expected_hash(content, hotkey)
-    if expected != model.hash:
-        raise ModelFault(f"the files do not match the hash: they hash to {expected}, committed is {model.hash}")
-
-
-def _from_cache(
-    hub: Connection, cache: Cache, model: ModelId, hotkey: str, constraints: Constraints
-) -> tuple[str, Lease, Mapping[str, Any]] | None:
-    """The model as fetched before under this name."""
-    content = cache.known(f"{model.repo}@{model.commit}")
-    lease = cache.find(content) if content else None
-    if lease is None or content is None:
-        return None
-    try:
-        report = hub.ask(
-            "check",
-            folder=str(lease.folder),
-            content=content,
-            model=model.to_text(),
-            hotkey=hotkey,
-            constraints=asdict(constraints),
-        )
-    except BaseException:
-        lease.close()
-        raise
-    return content, lease, report
-
-
 def _download(
-    hub: Connection,
-    cache: Cache,
-    model: ModelId,
-    hotkey: str,
-    constraints: Constraints,
-    files: list[RemoteFile],
-) -> tuple[str, Lease, Mapping[str, Any]]:
-    name = f"{model.repo}@{model.commit}"
-    total = sum(file.size for file in files)
+    hub: Connection, cache: Cache, name: str, repo: str, files: list[RemoteFile], promised: dict[str, Any]
+) -> FetchedModel:
+    total, largest = sum(file.size for file in files), max(file.size for file in files)
     with cache.incoming(total) as folder:
         # What is here under another name needs no weights; should it be gone by then, they are fetched after all.
         for cached in (cache.contents(), []):
-            found = hub.ask(
+            content, digests, report = hub.call(
                 "fetch_model",
+                tuple[str, dict[str, str], StaticReport],
                 size_bytes=total,
-                max_file_bytes=max(file.size for file in files) + _SLACK_BYTES,
-                repo=model.repo,
-                model=model.to_text(),
-                hotkey=hotkey,
-                files=[asdict(file) for file in files],
-                folder=str(folder),
-                constraints=asdict(constraints),
+                max_file_bytes=largest + _SLACK_BYTES,
+                repo=repo,
+                files=files,
+                folder=folder,
                 cached=cached,
+                **promised,
             )
-            content = found["content"]
             lease = cache.find(content)
             if lease is not None:
                 cache.name(name, content)
             elif content not in cached:
-                lease = cache.adopt(name, folder, found["digests"])
+                lease = cache.adopt(name, folder, digests)
             if lease is not None:
-                return content, lease, found["report"]
+                return FetchedModel(lease.folder, content, report, lease)
     raise AssertionError("the second time nothing is taken as cached")

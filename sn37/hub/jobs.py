@@ -1,7 +1,7 @@
-"""The questions to a hub, as its workers ask them with huggingface_hub: `sn37.hub.connection` starts one for each.
+"""What workers do with a hub, by huggingface_hub: `sn37.hub.connection` starts one for each job.
 
 Everything a stranger decides the size of is opened here, where a deadline and a memory limit hold. Arguments and
-answers are JSON.
+answers travel as JSON; pydantic makes the arguments what the functions' signatures say.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import shutil
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -27,12 +26,13 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined]
     paginate,
     validate_repo_id,
 )
+from pydantic import ConfigDict, validate_call
+from pydantic_core import to_jsonable_python
 
-from sn37.checks.files import check_contents, check_heads_size, check_static, is_weights
+from sn37.checks.files import StaticReport, check_contents, check_heads_size, check_static, is_weights
 from sn37.competition import Constraints
-from sn37.errors import EvaluatorFault, HubFault, ModelFault, Sn37Error, disk_fault
+from sn37.errors import EvaluatorFault, HubFault, ModelFault, Sn37Error, disk_fault, is_full
 from sn37.hub.connection import Connection, Refused, RemoteFile, RepoType, listed
-from sn37.hub.fetch import check_hash
 from sn37.hub.publish import make_public, publish
 from sn37.hub.session import open_session
 from sn37.submission import ModelId, content_hash, file_digest
@@ -44,14 +44,12 @@ _FIRST_READ_BYTES = 64 << 10
 
 
 def run(payload: Mapping[str, Any], report: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
-    """The worker's function: one question of `_QUESTIONS`, answered or refused."""
+    """The worker's function: one job of `_JOBS`, answered or refused."""
     connection = Connection(**payload["connection"])
     open_session(connection, payload["time_limit_s"])
     api = HfApi(endpoint=connection.endpoint, token=connection.token or False, library_name="sn37")
     try:
-        return {"answer": _QUESTIONS[payload["question"]](api, **payload["arguments"])}
-    except Refused as refused:
-        return {"refused": refused.__dict__}
+        return {"answer": to_jsonable_python(_JOBS[payload["job"]](api, **payload["arguments"]))}
     except Exception as error:
         found = _owned(error, connection)
         if isinstance(found, Refused):
@@ -64,13 +62,13 @@ def _owned(error: BaseException, connection: Connection) -> Exception:
     while isinstance(error, LocalEntryNotFoundError) and error.__cause__ is not None:
         error = error.__cause__
     response = getattr(error, "response", None)
-    if isinstance(error, Sn37Error | MemoryError):
+    if isinstance(error, Sn37Error | MemoryError | Refused):
         return error
     if isinstance(response, httpx2.Response):
         return _refusal(response, connection)
     if isinstance(error, HFValidationError):
         return Refused("repo", f"it is no name of a repo; expected namespace/name: {error}")
-    if isinstance(error, OSError) and error.errno is not None and not isinstance(error, ConnectionError | TimeoutError):
+    if isinstance(error, OSError) and (is_full(error) or error.errno in (errno.EACCES, errno.EROFS, errno.EIO)):
         return disk_fault(error, error.filename or "what the hub sent")
     return HubFault(f"the hub {connection.endpoint} cannot be read: {type(error).__name__}: {str(error)[:300]}")
 
@@ -89,7 +87,7 @@ def _refusal(response: httpx2.Response, connection: Connection) -> Exception:
     return HubFault(f"the hub answered {response.url} with status {status} ({message})")
 
 
-def files(api: HfApi, *, repo: str, repo_type: RepoType, commit: str, private_too: bool) -> list[dict[str, Any]]:
+def files(api: HfApi, *, repo: str, repo_type: RepoType, commit: str, private_too: bool) -> list[RemoteFile]:
     """The repo's files at that very commit: their sizes and hashes before any byte of them."""
     info: Any = api.repo_info(repo, repo_type=repo_type, revision=commit, files_metadata=True)
     if info.sha != commit:
@@ -98,10 +96,10 @@ def files(api: HfApi, *, repo: str, repo_type: RepoType, commit: str, private_to
         raise Refused("repo", "the repo is disabled")
     if not private_too and (info.private or info.gated):
         raise Refused("repo", "the repo is private or gated")
-    return [asdict(file) for file in listed(info)]
+    return listed(info)
 
 
-def newest_commit(api: HfApi, *, repo: str, repo_type: RepoType, as_of: str | None) -> str | None:
+def newest_commit(api: HfApi, *, repo: str, repo_type: RepoType, as_of: datetime | None) -> str | None:
     """The newest commit of main at or before a time, None where there is none.
 
     `list_repo_commits` reads the whole history; this stops at the first commit that will do.
@@ -109,11 +107,10 @@ def newest_commit(api: HfApi, *, repo: str, repo_type: RepoType, as_of: str | No
     validate_repo_id(repo)
     if repo.count("/") != 1:
         raise Refused("repo", f"{repo!r} is no name of a repo; expected namespace/name")
-    limit = None if as_of is None else datetime.fromisoformat(as_of)
     url = f"{api.endpoint}/api/{repo_type}s/{repo}/commits/main"
     for entry in paginate(url, params={}, headers=build_hf_headers(token=api.token, library_name="sn37")):
         when = datetime.fromisoformat(entry["date"])
-        if limit is None or when.replace(tzinfo=when.tzinfo or UTC) <= limit:
+        if as_of is None or when.replace(tzinfo=when.tzinfo or UTC) <= as_of:
             return str(entry["id"])
     return None
 
@@ -139,68 +136,56 @@ def read_file(api: HfApi, *, repo: str, repo_type: RepoType, commit: str, path: 
     return b64encode(_first_bytes(api, repo, commit, path, max_bytes + 1, repo_type)).decode()
 
 
-def save(api: HfApi, *, repo: str, commit: str, files: Sequence[Mapping[str, Any]], folder: str) -> dict[str, str]:
-    """Download files of a model's repo into a folder; base64(SHA-256) of each by its path."""
-    return _save(api, repo, commit, [RemoteFile(**file) for file in files], Path(folder))
-
-
 def fetch_model(
     api: HfApi,
     *,
     repo: str,
-    model: str,
-    hotkey: str,
-    files: Sequence[Mapping[str, Any]],
-    folder: str,
-    constraints: Mapping[str, Any],
+    files: Sequence[RemoteFile],
+    folder: Path,
     cached: Sequence[str],
-) -> dict[str, Any]:
-    """Download a model into a folder, checked in the protocol's order, cheapest first.
+    model: ModelId,
+    hotkey: str,
+    constraints: Constraints,
+) -> tuple[str, dict[str, str], StaticReport]:
+    """Download a model into a folder, checked in the protocol's order; its content hash, digests, and the report.
 
     Small files come first, then the heads of the weights: put into files with a hole for the rest they pass the
-    same checks as the weights themselves, which come last. model: its commitment; cached: content hashes of models that
-    are here already, of which no weights are downloaded.
+    same checks as the weights themselves, which come last. cached: content hashes of models that are here already,
+    of which no weights are downloaded.
     """
-    commit, where = str(ModelId.from_text(model).commit), Path(folder)
-    remote = [RemoteFile(**file) for file in files]
-    late = [file for file in remote if is_weights(file.path) and file.sha256 is not None]
-    digests = _save(api, repo, commit, [file for file in remote if file not in late], where)
-    _save_heads(api, repo, commit, late, where)
+    commit = str(model.commit)
+    late = [file for file in files if is_weights(file.path) and file.sha256 is not None]
+    digests = save(api, repo=repo, commit=commit, files=[file for file in files if file not in late], folder=folder)
+    _save_heads(api, repo, commit, late, folder)
     promised = {file.path: b64encode(bytes.fromhex(str(file.sha256))).decode() for file in late}
-    content = content_hash(where, {where / path: digest for path, digest in (digests | promised).items()})
-    checks: dict[str, Any] = {
-        "folder": folder,
-        "content": content,
-        "model": model,
-        "hotkey": hotkey,
-        "constraints": constraints,
-    }
-    report = check(api, **checks)
+    content = content_hash(folder, {folder / path: digest for path, digest in (digests | promised).items()})
+    report = check(api, folder=folder, content=content, model=model, hotkey=hotkey, constraints=constraints)
     if content not in cached:
         for file in late:
-            (where / file.path).unlink()
-        digests |= _save(api, repo, commit, late, where)
-        report = check(api, **checks)
-    return {"content": content, "digests": digests, "report": report}
+            (folder / file.path).unlink()
+        digests |= save(api, repo=repo, commit=commit, files=late, folder=folder)
+        report = check(api, folder=folder, content=content, model=model, hotkey=hotkey, constraints=constraints)
+    return content, digests, report
 
 
 def check(
-    _: HfApi, *, folder: str, content: str, model: str, hotkey: str, constraints: Mapping[str, Any]
-) -> dict[str, Any]:
+    _: HfApi, *, folder: Path, content: str, model: ModelId, hotkey: str, constraints: Constraints
+) -> StaticReport:
     """What the static checks find in a folder whose content hash is known."""
-    check_contents(Path(folder))
-    check_hash(ModelId.from_text(model), hotkey, content)
-    allowed = Constraints(**{**constraints, "architectures": tuple(constraints["architectures"])})
-    return asdict(check_static(Path(folder), allowed))
+    check_contents(folder)
+    expected = model.expected_hash(content, hotkey)
+    if expected != model.hash:
+        raise ModelFault(f"the files do not match the hash: they hash to {expected}, committed is {model.hash}")
+    return check_static(folder, constraints)
 
 
-def _save(api: HfApi, repo: str, commit: str, files: Sequence[RemoteFile], folder: Path) -> dict[str, str]:
-    """Several at once; the first failure ends it, for the worker ends with it."""
+def save(api: HfApi, *, repo: str, commit: str, files: Sequence[RemoteFile], folder: Path) -> dict[str, str]:
+    """Download files of a model's repo, several at once; base64(SHA-256) of each by its path."""
     pool = ThreadPoolExecutor(_PARALLEL)
     try:
         digests = list(pool.map(lambda file: _save_one(api, repo, commit, file, folder), files))
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+        pool.shutdown(wait=False, cancel_futures=True)  # the first failure ends it: the worker ends with it
     shutil.rmtree(folder / ".cache", ignore_errors=True)  # where the library notes what it downloaded
     return {file.path: digest for file, digest in zip(files, digests, strict=True)}
 
@@ -262,7 +247,7 @@ def _first_bytes(api: HfApi, repo: str, commit: str, path: str, count: int, repo
     return response.content[:count]
 
 
-_QUESTIONS: dict[str, Callable[..., Any]] = {
-    question.__name__: question
-    for question in (check, fetch_model, files, make_public, newest_commit, publish, read_file, save, serves_others)
+_JOBS: dict[str, Callable[..., object]] = {
+    job.__name__: validate_call(config=ConfigDict(arbitrary_types_allowed=True))(job)
+    for job in (check, fetch_model, files, make_public, newest_commit, publish, read_file, save, serves_others)
 }

@@ -27,19 +27,20 @@ __all__ = ["make_public", "publish"]
 T = TypeVar("T")
 
 
-def publish(api: HfApi, *, repo: str, repo_type: RepoType, paths: Mapping[str, str], private: bool, whole: bool) -> str:
+def publish(
+    api: HfApi, *, repo: str, repo_type: RepoType, paths: Mapping[str, Path], private: bool, whole: bool
+) -> str:
     """Commit files unless they are there already; the commit. Makes the repo where it is missing.
 
     paths: of the files here, by their path in the repo; whole: they are the model, so that other files of a model, and
     any that carry code, go. Raises ConfigError where the user can mend it.
     """
-    local = {path: Path(file) for path, file in paths.items()}
 
     def bring() -> str:
         info = api.repo_info(repo, repo_type=repo_type, files_metadata=True)
         there = {file.path: file for file in listed(info)}
-        stale = sorted(p for p in there if whole and p not in local and (is_model_file(p) or carries_code(p)))
-        if not stale and all(path in there and _same(there[path], file) for path, file in local.items()):
+        stale = sorted(p for p in there if whole and p not in paths and (is_model_file(p) or carries_code(p)))
+        if not stale and all(path in there and _same(there[path], file) for path, file in paths.items()):
             return str(info.sha)
         if private and not info.private:
             raise ConfigError(
@@ -47,8 +48,8 @@ def publish(api: HfApi, *, repo: str, repo_type: RepoType, paths: Mapping[str, s
                 "choose a new repo"
             )
         operations: list[Any] = [CommitOperationDelete(path, is_folder=False) for path in stale]
-        operations += [CommitOperationAdd(path, file) for path, file in local.items()]
-        message = f"Publish {len(local)} file{'s' if len(local) > 1 else ''}"
+        operations += [CommitOperationAdd(path, file) for path, file in paths.items()]
+        message = f"Publish {len(paths)} file{'s' if len(paths) > 1 else ''}"
         return api.create_commit(repo, operations, commit_message=message, repo_type=repo_type, revision="main").oid
 
     _patiently(repo, "create it", lambda: api.create_repo(repo, private=private, repo_type=repo_type, exist_ok=True))

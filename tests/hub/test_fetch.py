@@ -128,9 +128,11 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         },
         r"the heads of the weights have \d+ bytes; at most 4194304 are allowed",
     ),
-    "a folder that is a file as well": (
-        {"config.json": None, "config.json/vocab.txt": b"x"},
-        "there is no config.json",
+    "a folder called as a file": (
+        {"added_tokens.json/vocab.txt": b"x"},
+        "'added_tokens.json/vocab.txt' lies in a folder that is called as a file",
+    ),
+    "there is no config.json",
     ),
     "gap": (
         {"model.safetensors": head(tensor(data_offsets=[2, 6]), b"\0" * 6)},
