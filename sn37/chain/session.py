@@ -22,7 +22,10 @@ Task = Callable[["Client"], Awaitable[T]]
 """What is asked of the client."""
 
 _CLOSE_TIMEOUT_S = 5.0
-_HEARTBEAT_S = 5.0
+_WATCH_S = 1.0
+_GRACE_S = 0.1
+_SUPERVISOR = "rpc-session"
+"""How the SDK calls the task that owns its websocket."""
 
 
 class SessionClosed(ConnectionError):
@@ -66,11 +69,19 @@ class Session:
     async def _answer(self, task: Task[T]) -> T:
         if self._client is None:
             self._client = await self._connected()
-        heartbeat = asyncio.create_task(_keep_awake(self._client))
+        call = asyncio.ensure_future(task(self._client))
         try:
-            return await task(self._client)
+            while not call.done():
+                supervisor = _supervisor()
+                watched = {call} if supervisor is None else {call, supervisor}
+                await asyncio.wait(watched, timeout=_WATCH_S, return_when=asyncio.FIRST_COMPLETED)
+                if supervisor is not None and supervisor.done():
+                    await asyncio.wait({call}, timeout=_GRACE_S)
+                    if not call.done():
+                        raise ConnectionError("the node closed the connection") from _failure(supervisor)
+            return await call
         finally:
-            heartbeat.cancel()
+            call.cancel()
 
     async def _connected(self) -> Client:
         if self._open_substrate is None:
@@ -107,16 +118,17 @@ async def _opened(client: Client, opening: Awaitable[object]) -> Client:
     return client
 
 
-async def _keep_awake(client: Client) -> None:
-    """Ask for the head every few seconds while a call waits.
+def _supervisor() -> asyncio.Task[object] | None:
+    """The SDK's task that owns the websocket, where there is one.
 
-    When a node closes the connection in good order (1001) just before a call, the SDK lets the call wait for a
-    connection that nobody opens; the next request opens it, and the call goes on.
+    When a node closes the connection in good order (1001) while a call waits, that task ends, of an assertion that
+    fails or silently, and the call would wait for ever.
     """
-    while True:
-        await asyncio.sleep(_HEARTBEAT_S)
-        with contextlib.suppress(Exception):
-            await asyncio.wait_for(client.block(), _HEARTBEAT_S)
+    return next((task for task in asyncio.all_tasks() if task.get_name() == _SUPERVISOR), None)
+
+
+def _failure(task: asyncio.Task[object]) -> BaseException | None:
+    return None if task.cancelled() else task.exception()
 
 
 def _run(loop: asyncio.AbstractEventLoop) -> None:

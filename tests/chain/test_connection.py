@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 from bittensor import RpcConnectionError
@@ -13,9 +14,8 @@ from bittensor._transport.rpc import RpcSession
 from faulty_chain import pool_answer
 from websockets.sync.server import serve
 
-import sn37.chain.session
 from sn37.chain import Subnet, WeightsResult
-from sn37.chain.connection import CALL_PERIOD_BLOCKS
+from sn37.chain.connection import CALL_PERIOD_BLOCKS, Connection
 from sn37.chain.session import Session
 from sn37.errors import ChainFault, ConfigError
 
@@ -245,9 +245,8 @@ def test_a_connection_that_does_not_open_is_closed():
     session.stop()
 
 
-def test_a_call_made_while_the_node_closes_in_good_order_goes_on(monkeypatch):
+def test_a_call_that_waits_while_the_node_closes_in_good_order_is_made_again():
     """Over a real websocket and the SDK's own session, which leaves such a call waiting for ever."""
-    monkeypatch.setattr(sn37.chain.session, "_HEARTBEAT_S", 0.2)
 
     class OverWebsocket:
         """No more of a substrate than the head, asked of a node."""
@@ -275,13 +274,17 @@ def test_a_call_made_while_the_node_closes_in_good_order_goes_on(monkeypatch):
     async def twice(client):
         return [await client.block(), await client.block()]
 
-    seen = []
+    seen, naps = [], []
     with serving(node) as url:
-        session = Session("local", lambda: OverWebsocket(url))
+        connection = Connection("local", sleep=naps.append)
+        connection._opener = lambda: OverWebsocket(url)
         try:
-            assert session.call(twice, 20.0) == [7, 7]
+            started = time.monotonic()
+            assert connection.read("reading the head twice", twice) == [7, 7]
         finally:
-            session.stop()
+            connection.close()
+    assert naps == [1.0]
+    assert time.monotonic() - started < 5, "not only after a time-out"
 
 
 @contextlib.contextmanager
