@@ -105,6 +105,16 @@ def test_the_sample_counts_are_the_protocols(name: str, task: int, args: dict[st
     assert public(name).tasks[task].source_args == args
 
 
+def test_the_digests_stay_so_that_validators_and_old_records_agree() -> None:
+    assert {(c.name, c.digest) for c in public_competitions()} == {
+        ("SN9_MODEL", "aff894b669f98897770ec0267633d7af0b9f53ef58d9a006219903453a230321"),
+        ("B7_MULTI_CHOICE", "1f2f745b9bbc789ed7bd9883c4a5ff52d77b045670fb75a97ba460fa4a6a4f7b"),
+        ("INSTRUCT_8B", "35ad4bb5383f50ff25df272c6973b58385cd99139fe9e7567dce594cf4d47f2b"),
+        ("INSTRUCT_8B", "a925403cba80f350e3988c89e0dc61112b5325de109a6951b48a3174f74d6f70"),
+        ("DISTILLED_REASONING_3B", "db2b3933be63f29b0c1ffc0ce247a11fd24ca251fd0a9485e11d1a678c274ffc"),
+    }
+
+
 def test_a_competition_outside_its_time_is_the_one_that_ran_last_or_will_run_first() -> None:
     first, second = public("INSTRUCT_8B", 0), public("INSTRUCT_8B", 4_675_163)
     assert first.digest != second.digest
