@@ -10,6 +10,8 @@ import random
 import re
 from dataclasses import dataclass
 
+from sn37.values import Checked, Rule
+
 __all__ = ["SECONDS_PER_BLOCK", "Clock", "generator", "picked_up", "seed_of"]
 
 SECONDS_PER_BLOCK = 12
@@ -19,21 +21,18 @@ _BLOCK_HASH = re.compile(r"0x[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
-class Clock:
-    """The subnet's beat.
-
-    genesis: first block of the subnet; cadence: blocks between two sync blocks. The defaults are
-    the live subnet's (protocol, section 1).
-    """
+class Clock(Checked):
+    """The subnet's beat; the defaults are the live subnet's (protocol, section 1)."""
 
     genesis: int = 3_138_611
+    """The subnet's first block."""
     cadence: int = 360
+    """Blocks between two sync blocks."""
 
-    def __post_init__(self) -> None:
-        if self.genesis < 0:
-            raise ValueError(f"genesis is {self.genesis}; a block number is 0 or more")
-        if self.cadence < 1:
-            raise ValueError(f"cadence is {self.cadence}; it is 1 block or more")
+    RULES = (
+        Rule("genesis", lambda block: block >= 0, "a block number, 0 or more"),
+        Rule("cadence", lambda blocks: blocks >= 1, "1 block or more"),
+    )
 
     def sync_block(self, block: int) -> int:
         """The newest sync block at or before `block`."""

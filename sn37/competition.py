@@ -10,13 +10,14 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from html import escape
 from typing import Any, Literal
 
 from sn37.errors import EvaluatorFault
 from sn37.html import table
+from sn37.values import Checked, Rule
 
 __all__ = [
     "ANY_TOKENIZER",
@@ -49,17 +50,15 @@ ARCHITECTURES = (
 ANY_TOKENIZER = "any"
 """What a file says where each model brings its own tokenizer."""
 
+DTYPES = ("bfloat16", "float16", "float32")
+"""What models may be loaded as."""
+
 _NAME = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
 _REPO = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*(@[0-9a-f]{40})?")
 
 
-def _expect(holds: bool, name: str, value: object, expected: str) -> None:
-    if not holds:
-        raise ValueError(f"{name} is {value!r}; expected {expected}")
-
-
 @dataclass(frozen=True)
-class Fixed:
+class Fixed(Checked):
     """An epsilon that never changes."""
 
     value: float
@@ -67,8 +66,7 @@ class Fixed:
     kind: Literal["fixed"] = "fixed"
     """What a file calls it."""
 
-    def __post_init__(self) -> None:
-        _expect(0 <= self.value < 1, "epsilon", self.value, "a number in [0, 1)")
+    RULES = (Rule("value", lambda value: 0 <= value < 1, "a number in [0, 1)", "epsilon"),)
 
     def at(self, now: int, committed: int) -> float:
         """Epsilon at block `now` of a submission committed at block `committed`."""
@@ -81,7 +79,7 @@ class Fixed:
 
 
 @dataclass(frozen=True)
-class LinearDecay:
+class LinearDecay(Checked):
     """An epsilon that falls linearly from `start` to `end` within `decay_blocks` of the commitment."""
 
     start: float
@@ -93,9 +91,10 @@ class LinearDecay:
     kind: Literal["linear_decay"] = "linear_decay"
     """What a file calls it."""
 
-    def __post_init__(self) -> None:
-        _expect(0 <= self.end <= self.start < 1, "epsilon", (self.start, self.end), "0 <= end <= start < 1")
-        _expect(self.decay_blocks > 0, "decay_blocks", self.decay_blocks, "1 block or more")
+    RULES = (
+        Rule("start, end", lambda start, end: 0 <= end <= start < 1, "0 <= end <= start < 1", "epsilon"),
+        Rule("decay_blocks", lambda blocks: blocks > 0, "1 block or more"),
+    )
 
     def at(self, now: int, committed: int) -> float:
         """Epsilon at block `now` of a submission committed at block `committed`."""
@@ -123,7 +122,7 @@ class Unnormalized:
 
 
 @dataclass(frozen=True)
-class InverseExponential:
+class InverseExponential(Checked):
     """Maps a loss from [0, ceiling] to [0, 1], steepest near 0; 1 from the ceiling on."""
 
     ceiling: float
@@ -131,8 +130,7 @@ class InverseExponential:
     kind: Literal["inverse_exponential"] = "inverse_exponential"
     """What a file calls it."""
 
-    def __post_init__(self) -> None:
-        _expect(math.isfinite(self.ceiling) and self.ceiling > 0, "ceiling", self.ceiling, "a number above 0")
+    RULES = (Rule("ceiling", lambda ceiling: math.isfinite(ceiling) and ceiling > 0, "a number above 0"),)
 
     def __call__(self, score: float) -> float:
         if score >= self.ceiling:
@@ -144,7 +142,7 @@ Normalization = Unnormalized | InverseExponential
 
 
 @dataclass(frozen=True)
-class Constraints:
+class Constraints(Checked):
     """What a model must be to take part."""
 
     architectures: tuple[str, ...]
@@ -170,29 +168,33 @@ class Constraints:
     norm_hard: float = 1000.0
     """Frobenius norm that no linear layer may exceed."""
 
-    def __post_init__(self) -> None:
-        _expect(bool(self.architectures), "architectures", self.architectures, "at least one")
-        for name in self.architectures:
-            _expect(name in ARCHITECTURES, "architectures", name, f"one of {', '.join(ARCHITECTURES)}")
-        _expect(
-            0 <= self.min_parameters <= self.max_parameters,
-            "min_parameters, max_parameters",
-            (self.min_parameters, self.max_parameters),
-            "0 <= least <= most",
-        )
-        for name in ("max_parameters", "max_bytes", "sequence_length"):
-            _expect(getattr(self, name) > 0, name, getattr(self, name), "1 or more")
-        repo = self.tokenizer is None or bool(_REPO.fullmatch(self.tokenizer))
-        expected = f"a hub repo (namespace/name or namespace/name@commit), or {ANY_TOKENIZER!r}"
-        _expect(repo, "tokenizer", self.tokenizer, expected)
-        _expect(self.delay_blocks >= 0, "delay_blocks", self.delay_blocks, "0 or more")
-        _expect(self.dtype in ("bfloat16", "float16", "float32"), "dtype", self.dtype, "bfloat16, float16 or float32")
-        _expect(0 < self.norm_soft <= self.norm_hard, "norm_soft", self.norm_soft, "above 0, at most norm_hard")
-        _expect(0 <= self.norm_soft_share <= 1, "norm_soft_share", self.norm_soft_share, "a share in [0, 1]")
+    RULES = (
+        Rule("architectures", bool, "at least one"),
+        Rule("architectures", ARCHITECTURES.__contains__, f"one of {', '.join(ARCHITECTURES)}", each=True),
+        Rule("min_parameters, max_parameters", lambda least, most: 0 <= least <= most, "0 <= least <= most"),
+        Rule("max_parameters", lambda number: number > 0, "1 or more"),
+        Rule("max_bytes", lambda number: number > 0, "1 or more"),
+        Rule("sequence_length", lambda number: number > 0, "1 or more"),
+        Rule(
+            "tokenizer",
+            lambda repo: repo is None or _REPO.fullmatch(repo),
+            f"a hub repo (namespace/name or namespace/name@commit), or {ANY_TOKENIZER!r}",
+        ),
+        Rule("delay_blocks", lambda blocks: blocks >= 0, "0 or more"),
+        Rule("dtype", DTYPES.__contains__, "bfloat16, float16 or float32"),
+        Rule(
+            "norm_soft, norm_hard",
+            lambda soft, hard: 0 < soft <= hard,
+            "above 0, at most norm_hard",
+            "norm_soft",
+            shown=lambda soft, hard: soft,
+        ),
+        Rule("norm_soft_share", lambda share: 0 <= share <= 1, "a share in [0, 1]"),
+    )
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class Evaluation(Checked):
     """How a competition's models are run; part of the competition, so that all validators do the same."""
 
     batch_tokens: int = 32_768
@@ -201,13 +203,23 @@ class Evaluation:
     time_limit_s: int = 3_600
     """Seconds after which one model's evaluation is killed."""
 
-    def __post_init__(self) -> None:
-        _expect(self.batch_tokens > 0, "batch_tokens", self.batch_tokens, "1 or more")
-        _expect(self.time_limit_s > 0, "time_limit_s", self.time_limit_s, "1 second or more")
+    RULES = (
+        Rule("batch_tokens", lambda tokens: tokens > 0, "1 or more"),
+        Rule("time_limit_s", lambda seconds: seconds > 0, "1 second or more"),
+    )
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a value is JSON data, so that the digest can cover it."""
+    if isinstance(value, Mapping):
+        return all(isinstance(key, str) and _is_plain(item) for key, item in value.items())
+    if isinstance(value, list | tuple):
+        return all(_is_plain(item) for item in value)
+    return value is None or isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value))
 
 
 @dataclass(frozen=True)
-class EvalTask:
+class EvalTask(Checked):
     """One evaluation task: where its samples come from, how an answer becomes a number, what it weighs."""
 
     name: str
@@ -225,15 +237,24 @@ class EvalTask:
     normalization: Normalization = Unnormalized()
     """Raw score -> normalized score."""
 
-    def __post_init__(self) -> None:
-        _expect(bool(_NAME.fullmatch(self.name)), "task name", self.name, "upper-case letters, digits and _")
-        _expect(0 < self.weight <= 1, f"weight of {self.name}", self.weight, "a number in (0, 1]")
-        for name in ("source_args", "method_args"):
-            _expect(_plain(getattr(self, name)), f"{name} of {self.name}", getattr(self, name), "plain JSON data")
+    RULES = (
+        Rule("name", _NAME.fullmatch, "upper-case letters, digits and _", "task name"),
+        Rule("weight", lambda weight: 0 < weight <= 1, "a number in (0, 1]", "weight of {name}"),
+        Rule("source_args", _is_plain, "plain JSON data", "source_args of {name}"),
+        Rule("method_args", _is_plain, "plain JSON data", "method_args of {name}"),
+    )
+
+
+def _names(tasks: Sequence[EvalTask]) -> list[str]:
+    return [task.name for task in tasks]
+
+
+def _total(tasks: Sequence[EvalTask]) -> float:
+    return math.fsum(task.weight for task in tasks)
 
 
 @dataclass(frozen=True)
-class Competition:
+class Competition(Checked):
     """One competition. `digest` changes whenever anything that could change a score does."""
 
     id: int
@@ -253,14 +274,13 @@ class Competition:
     evaluation: Evaluation = Evaluation()
     """How models are run."""
 
-    def __post_init__(self) -> None:
-        _expect(0 <= self.id <= 99, "competition id", self.id, "0 to 99 (two digits fit in a commitment)")
-        _expect(bool(_NAME.fullmatch(self.name)), "competition name", self.name, "upper-case letters, digits and _")
-        names = [task.name for task in self.tasks]
-        _expect(bool(names), "tasks", names, "at least one")
-        _expect(len(set(names)) == len(names), "task names", names, "each used once")
-        total = math.fsum(task.weight for task in self.tasks)
-        _expect(abs(total - 1) < 1e-9, f"sum of the task weights of {self.name}", total, "1")
+    RULES = (
+        Rule("id", lambda number: 0 <= number <= 99, "0 to 99 (two digits fit in a commitment)", "competition id"),
+        Rule("name", _NAME.fullmatch, "upper-case letters, digits and _", "competition name"),
+        Rule("tasks", bool, "at least one", shown=_names),
+        Rule("tasks", lambda tasks: len(set(_names(tasks))) == len(tasks), "each used once", "task names", _names),
+        Rule("tasks", lambda tasks: abs(_total(tasks) - 1) < 1e-9, "1", "sum of the task weights of {name}", _total),
+    )
 
     def score(self, raw: Mapping[str, float]) -> float:
         """The model's score: the weighted sum of normalized task scores; lower is better.
@@ -305,12 +325,3 @@ class Competition:
 def _said(epsilon: Epsilon) -> str:
     figures = ", ".join(f"{name} {value:g}" for name, value in asdict(epsilon).items() if name != "kind")
     return f"{epsilon.kind} {figures}"
-
-
-def _plain(value: Any) -> bool:
-    """Whether a value is JSON data, so that the digest can cover it."""
-    if isinstance(value, Mapping):
-        return all(isinstance(key, str) and _plain(item) for key, item in value.items())
-    if isinstance(value, list | tuple):
-        return all(_plain(item) for item in value)
-    return value is None or isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value))

@@ -7,13 +7,16 @@ expected. Imports pydantic inside functions only. Knows nothing of competitions,
 
 from __future__ import annotations
 
+import inspect
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import fields, is_dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import MISSING, field, fields, is_dataclass, make_dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
 from sn37.errors import ConfigError
 from sn37.registry import Factory, suggestion
+from sn37.values import Checked
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -44,50 +47,66 @@ def parse(kind: type[T], data: object, place: str) -> T:
 
 def mistakes(kind: type[T], data: object, place: str) -> tuple[T | None, list[str]]:
     """The value, or None and every mistake, each a sentence that begins with its place."""
-    from pydantic import ConfigDict, create_model
+    from pydantic import ConfigDict, ValidationError, create_model
 
     if kind not in _MODELS:  # making a model takes longer than reading with it
         # The settings of a model hold for the plain dataclasses within it.
-        config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+        config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, arbitrary_types_allowed=True)
         _MODELS[kind] = create_model("Document", __config__=config, value=(kind, ...))
-    value, found = _validated(_MODELS[kind], data, kind)
-    return value, [_said(place, sentence) for sentence in found]
+    try:
+        # Strict JSON takes an array for a tuple but never a text for a number, as a TOML file needs.
+        text = json.dumps({"value": data}, default=_plain)
+        return vars(_MODELS[kind].model_validate_json(text))["value"], []
+    except ValidationError as error:
+        problems = error.errors(include_url=False)
+        found = [line for problem in problems for line in _sentence(problem, data, kind).splitlines()]
+        found += _hidden([problem["loc"][1:] for problem in problems], data, kind)
+    except (TypeError, RecursionError) as error:  # what JSON cannot say
+        found = [str(error)]
+    return None, [_said(place, sentence) for sentence in dict.fromkeys(found)]
 
 
 def argument_mistakes(factory: Factory[object], data: Mapping[str, object], place: str) -> list[str]:
     """What is wrong with the arguments of a source or method: by their types, or by what it says when it is made."""
-    from pydantic import ConfigDict, Field, create_model
-
-    columns: dict[str, Any] = {}
-    for name, parameter in factory.arguments.items():
-        if parameter.kind is parameter.VAR_KEYWORD:
-            return []
-        untyped = parameter.annotation is parameter.empty or isinstance(parameter.annotation, str)
-        default = ... if parameter.default is parameter.empty else None
-        # Numbered fields: an argument may be called like something a pydantic model already has.
-        columns[f"field{len(columns)}"] = (Any if untyped else parameter.annotation, Field(default, alias=name))
-    config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
-    arguments = create_model("Arguments", __config__=config, **columns)
-    filled, found = _validated(create_model("Document", value=(arguments, ...)), data, tuple(factory.arguments))
-    if filled is not None:
-        values = dict(zip(factory.arguments, vars(filled).values(), strict=True))
-        try:
-            factory(**{name: value for name, value in values.items() if name in data})
-        except ValueError as error:
-            found = [str(error)]
-    return [_said(place, sentence) for sentence in found]
+    parameters = factory.arguments.values()
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        return []
+    kind = factory.described
+    if not isinstance(kind, type):  # a plain function: as if its parameters were the fields of a dataclass
+        kind = make_dataclass("Arguments", [_column(parameter) for parameter in parameters], kw_only=True)
+    return mistakes(kind, data, place)[1]
 
 
-def _validated(model: type[BaseModel], data: object, kind: object) -> tuple[Any, list[str]]:
-    """The model's value, or None and what is wrong with it. kind: its type, or the names of its fields."""
-    from pydantic import ValidationError
+def _column(parameter: inspect.Parameter) -> tuple[str, Any, Any]:
+    untyped = parameter.annotation is parameter.empty or isinstance(parameter.annotation, str)
+    needed = parameter.default is parameter.empty
+    default = field() if needed else field(default_factory=lambda: parameter.default)
+    return parameter.name, Any if untyped else parameter.annotation, default
 
-    try:
-        # Strict JSON takes an array for a tuple but never a text for a number, as a TOML file needs.
-        return vars(model.model_validate_json(json.dumps({"value": data}, default=str)))["value"], []
-    except ValidationError as error:
-        found = [_sentence(problem, data, kind) for problem in error.errors(include_url=False)]
-        return None, list(dict.fromkeys(found))
+
+def _plain(value: object) -> str:
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"{value!r} is a {type(value).__name__}; expected texts, numbers, true, false, lists and tables")
+
+
+def _hidden(places: Sequence[tuple[int | str, ...]], data: object, kind: object) -> Iterator[str]:
+    """What a table's rules say of its other fields where some are wrong: pydantic has not come to ask it then."""
+    tables: dict[tuple[int | str, ...], set[int | str]] = {}
+    for place in places:
+        for depth, step in enumerate(place):
+            tables.setdefault(place[:depth], set()).add(step)
+    for steps, wrong in tables.items():
+        table, given = _bare(_kind_at(kind, steps)), _data_at(data, steps)
+        if isinstance(table, type) and issubclass(table, Checked) and isinstance(given, Mapping):
+            known = {name: value for name, value in {**_defaults(table), **given}.items() if name not in wrong}
+            above, name = _place(steps, data)
+            yield from (f"{above}{_table(name, above)}{mistake}" for mistake in table.mistakes(known))
+
+
+def _defaults(kind: Any) -> dict[str, object]:
+    made = {each.name: each.default_factory() for each in fields(kind) if each.default_factory is not MISSING}
+    return made | {each.name: each.default for each in fields(kind) if each.default is not MISSING}
 
 
 def _sentence(problem: ErrorDetails, data: object, kind: object) -> str:
@@ -96,18 +115,23 @@ def _sentence(problem: ErrorDetails, data: object, kind: object) -> str:
     place, field = _place(steps, data)
     match problem["type"]:
         case "missing":
-            return f"{place}{field} is missing"
+            table = _bare(_kind_at(kind, steps[:-1]))
+            rules = table.RULES if isinstance(table, type) and issubclass(table, Checked) else ()
+            wanted = [f"; expected {rule.expected}" for rule in rules if rule.fields == steps[-1]]
+            return f"{place}{field} is missing{''.join(wanted[:1])}"
         case "extra_forbidden" | "unexpected_keyword_argument":
             names = _names(_kind_at(kind, steps[:-1]))
             known = f"the known fields are {', '.join(names) or 'none'}"
             return f"{place}unknown field {field}; {known}{suggestion(field, names)}"
         case "union_tag_not_found" | "union_tag_invalid":
             tag = problem["ctx"].get("tag")
-            choices = ", ".join(str(member.kind) for member in get_args(_bare(_kind_at(kind, steps))))
+            kinds = [str(member.kind) for member in get_args(_bare(_kind_at(kind, steps)))]
             got = "missing" if tag is None else repr(tag)
-            return f"{place}{_table(field, place)}kind is {got}; expected one of {choices}"
+            near = suggestion(tag, kinds)
+            return f"{place}{_table(field, place)}kind is {got}; expected one of {', '.join(kinds)}{near}"
         case "value_error":
-            return f"{place}{_table(field, place)}{problem['ctx']['error']}"
+            lines = str(problem["ctx"]["error"]).splitlines()
+            return "\n".join(f"{place}{_table(field, place)}{line}" for line in lines)
         case "dataclass_type" | "model_type":
             expected = f"a table of {', '.join(_names(_kind_at(kind, steps)))}"
         case _:
@@ -138,6 +162,16 @@ def _place(steps: Sequence[int | str], data: object) -> tuple[str, str]:
             place += _table(field, place)
             field, data = step, data.get(step) if isinstance(data, Mapping) else None
     return place, field
+
+
+def _data_at(data: object, steps: Sequence[int | str]) -> object:
+    """What a document holds at a place."""
+    for step in steps:
+        if isinstance(step, int):
+            data = data[step] if isinstance(data, list | tuple) and step < len(data) else None
+        elif isinstance(data, Mapping) and not (data.get("kind") == step and step not in data):
+            data = data.get(step)
+    return data
 
 
 def _table(field: str, place: str) -> str:

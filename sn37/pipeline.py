@@ -19,6 +19,7 @@ from sn37.documents import parse
 from sn37.errors import ConfigError, Sn37Error, disk_fault
 from sn37.files import shipped, write_bytes
 from sn37.notebook import Run, check_parameters, run_notebook
+from sn37.values import Checked, Rule
 
 __all__ = ["Pipeline", "Run", "check_parameters", "read_pipeline", "run_forever", "run_notebook", "run_once"]
 
@@ -46,8 +47,12 @@ class Pipeline:
     """The pause between two looks at the chain."""
 
 
+def _is_cadence(value: object) -> bool:
+    return value == "sync" or (type(value) is int and value > 0)
+
+
 @dataclass(frozen=True)
-class _File:
+class _File(Checked):
     """A pipeline as its file has it."""
 
     name: str
@@ -59,15 +64,14 @@ class _File:
     out: str = "out"
     parameters: dict[str, Any] = field(default_factory=dict)
 
-    def __post_init__(self) -> None:
-        if not re.fullmatch(r"[a-z0-9_-]{1,40}", self.name):
-            raise ValueError(f"name is {self.name!r}; expected up to 40 of a-z, 0-9, _ and -")
-        if self.cadence != "sync" and (type(self.cadence) is not int or self.cadence < 1):
-            raise ValueError(f"cadence is {self.cadence!r}; expected `sync` or a number of blocks above 0")
-        for name in ("refresh_blocks", "time_limit_s", "poll_s"):
-            value = getattr(self, name)
-            if value is not None and value <= 0:
-                raise ValueError(f"{name} is {value!r}; expected a number above 0")
+    RULES = (
+        Rule("name", re.compile(r"[a-z0-9_-]{1,40}").fullmatch, "up to 40 of a-z, 0-9, _ and -"),
+        Rule("notebook", bool, "a notebook's name"),
+        Rule("cadence", _is_cadence, "`sync` or a number of blocks above 0"),
+        Rule("refresh_blocks", lambda blocks: blocks is None or blocks > 0, "a number of blocks above 0"),
+        Rule("time_limit_s", lambda seconds: seconds > 0, "a number above 0"),
+        Rule("poll_s", lambda seconds: seconds > 0, "a number above 0"),
+    )
 
 
 def read_pipeline(path: Path, overrides: Mapping[str, Any] | None = None) -> Pipeline:

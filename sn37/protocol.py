@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
-from sn37.errors import ConfigError
 from sn37.incentive import ALPHA, MIN_SHARE
+from sn37.values import Checked, Rule
 
 __all__ = ["Figures", "SelectionLimits"]
 
 
 @dataclass(frozen=True)
-class Figures:
+class Figures(Checked):
     """From scores to weights, and whose weights are looked at."""
 
     alpha: float = ALPHA
@@ -25,21 +25,17 @@ class Figures:
     refresh_blocks: int = 300
     """Blocks after which unchanged weights are set again (an hour)."""
 
-    def __post_init__(self) -> None:
-        if not 0 <= self.alpha < 1:
-            raise ConfigError(f"alpha is {self.alpha}; expected a share in [0, 1)")
-        for name in ("min_share", "top_share"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}; expected a share in [0, 1]")
-        if not (self.large_stake >= 0 and self.refresh_blocks >= 1):
-            raise ConfigError(
-                f"large_stake and refresh_blocks are {self.large_stake} and {self.refresh_blocks}; "
-                "expected 0 or more, and 1 or more"
-            )
+    RULES = (
+        Rule("alpha", lambda share: 0 <= share < 1, "a share in [0, 1)"),
+        Rule("min_share", lambda share: 0 <= share <= 1, "a share in [0, 1]"),
+        Rule("top_share", lambda share: 0 <= share <= 1, "a share in [0, 1]"),
+        Rule("large_stake", lambda stake: stake >= 0, "0 or more"),
+        Rule("refresh_blocks", lambda blocks: blocks >= 1, "1 or more"),
+    )
 
 
 @dataclass(frozen=True)
-class SelectionLimits:
+class SelectionLimits(Checked):
     """How many models are evaluated in an epoch."""
 
     kept: int = 3
@@ -53,11 +49,10 @@ class SelectionLimits:
     beyond: int = 7
     """... and as many beyond that."""
 
-    def __post_init__(self) -> None:
-        for name, value in asdict(self).items():
-            least = 0 if name in ("recheck_blocks", "beyond") else 1
-            if value < least:
-                raise ConfigError(f"{name} is {value}; expected {least} or more")
+    RULES = (
+        *(Rule(name, lambda number: number >= 1, "1 or more") for name in ("kept", "remembered", "per_competition")),
+        *(Rule(name, lambda number: number >= 0, "0 or more") for name in ("recheck_blocks", "beyond")),
+    )
 
     def evaluated(self, competitions: int) -> int:
         """The most models waiting or under evaluation at once."""

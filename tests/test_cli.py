@@ -162,7 +162,10 @@ def test_a_wrong_competition_file_is_named(tmp_path, text, told):
         (["p.yaml", "-p", "colour=red"], "validator_epoch.ipynb has no parameter colour; its parameters are"),
         (["p.yaml", "-p", "netuid=NaN"], "parameter netuid is nan; expected a finite number"),
         (["p.yaml", "--forever", "-p", "colour=red"], "has no parameter colour"),
-        (["p.yaml", "--forever", "-p", "more.cadence=0"], "parameters: cadence is 0; it is 1 block or more"),
+        (
+            ["p.yaml", "--forever", "-p", "more.cadence=0"],
+            "parameters: [clock]: cadence is 0; expected 1 block or more",
+        ),
         (["p.yaml", "--forever", "-p", "network=mars"], "unknown network 'mars'; expected one of"),
     ],
 )

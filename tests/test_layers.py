@@ -24,6 +24,7 @@ PURE = (
     "sample",
     "schedule",
     "submission",
+    "values",
 )
 """The rooms that know nothing but the standard library and each other."""
 

@@ -11,6 +11,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -30,6 +31,7 @@ from sn37.errors import ConfigError
 from sn37.methods import METHODS
 from sn37.registry import Registry, suggestion
 from sn37.sources import SOURCES
+from sn37.values import Checked
 
 __all__ = ["MAX_FILE_BYTES", "competition_from", "parse_toml", "read_competition", "read_text"]
 
@@ -73,7 +75,7 @@ def parse_toml(text: str, where: str) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class _Task:
+class _Task(Checked):
     """A task as a file has it: the arguments of source and method stand beside their names."""
 
     name: str
@@ -82,9 +84,11 @@ class _Task:
     method: dict[str, Any]
     normalization: Annotated[Normalization, Field(discriminator="kind")] = Unnormalized()
 
+    RULES = EvalTask.RULES
+
 
 @dataclass(frozen=True)
-class _Document:
+class _Document(Checked):
     """A competition as a file, and a manifest, has it."""
 
     id: int
@@ -95,6 +99,8 @@ class _Document:
     title: str = ""
     description: str = ""
     evaluation: Evaluation = Evaluation()
+
+    RULES = tuple(rule for rule in Competition.RULES if rule.fields != "tasks")
 
 
 def competition_from(
@@ -110,8 +116,7 @@ def competition_from(
     if isinstance(constraints, Mapping) and constraints.get("tokenizer") == ANY_TOKENIZER:
         data = {**data, "constraints": {**constraints, "tokenizer": None}}
     document, found = mistakes(_Document, data, where)
-    hint = f"; name a hub repo, or {ANY_TOKENIZER!r}"
-    found = [line + hint if line.endswith(": tokenizer is missing") else line for line in found]
+    found += [f"{where}: {mistake}" for mistake in _mistakes_together(data)]
     tasks = data.get("tasks")
     if registered:
         for number, task in enumerate(tasks if isinstance(tasks, list) else ()):
@@ -128,6 +133,16 @@ def competition_from(
         )
     except ValueError as error:
         raise ConfigError(f"{where}: {error}") from None
+
+
+def _mistakes_together(data: Mapping[str, Any]) -> list[str]:
+    """What is wrong with the tasks as a whole, whatever else is wrong with one of them."""
+    tasks = data.get("tasks")
+    heads = [task for task in tasks if isinstance(task, Mapping)] if isinstance(tasks, list) else []
+    if not all(isinstance(task.get("name"), str) and isinstance(task.get("weight"), int | float) for task in heads):
+        return []
+    shown = {"name": data.get("name", "?"), "tasks": [SimpleNamespace(**task) for task in heads]}
+    return [mistake for rule in Competition.RULES if rule.fields == "tasks" for mistake in rule.mistakes(shown)]
 
 
 def _made(task: _Task) -> EvalTask:

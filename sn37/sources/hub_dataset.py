@@ -6,16 +6,19 @@ or `prompt`, `choices` and `answer` (or `answer_index`, counted from 0).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+from sn37.errors import ConfigError
 from sn37.sample import Sample
 from sn37.sources.base import Context, Count, source
 from sn37.sources.filters import Condition, Filter
 from sn37.sources.pages import page_indices
 from sn37.sources.recipes import Recipe
 from sn37.sources.templates import Absent
+from sn37.values import Checked
 
 __all__ = ["HubDataset"]
 
@@ -24,7 +27,7 @@ _TEMPLATES = ("text", "prompt", "reference", "system", "choices", "answer", "ans
 
 @source("hub_dataset")
 @dataclass(frozen=True)
-class HubDataset:
+class HubDataset(Checked):
     """Samples made of rows by templates: page by page, until `max_samples` that pass all filters are found."""
 
     repo: str
@@ -58,9 +61,20 @@ class HubDataset:
     answer_index: str = ""
     """Template of the right choice's place, counted from 0."""
 
-    def __post_init__(self) -> None:
-        """Raises ConfigError on templates that cannot be read or make no sample, and on filters alike."""
-        _ = self.recipe, self.conditions
+    @classmethod
+    def mistakes(cls, given: Mapping[str, Any]) -> list[str]:
+        """Templates that cannot be read or make no sample, and filters alike."""
+        templates = {name: given[name] for name in _TEMPLATES if name in given}
+        readings: list[Callable[[], object]] = [partial(Filter.parse, each) for each in given.get("filters", ())]
+        if len(templates) == len(_TEMPLATES):
+            readings.append(partial(Recipe.parse, templates))
+        found = []
+        for reading in readings:
+            try:
+                reading()
+            except ConfigError as error:
+                found += str(error).splitlines()
+        return found
 
     @property
     def recipe(self) -> Recipe:

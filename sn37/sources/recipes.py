@@ -37,12 +37,15 @@ class Recipe:
             got = ", ".join(sorted(given)) or "none"
             kinds = "; ".join(", ".join(sorted(kind)) for kind in KINDS)
             raise ConfigError(f"the templates given are {got}; expected one of these sets: {kinds}")
-        templates = {}
+        templates: dict[str, tuple[Template, ...]] = {}
+        mistakes = []
         for name, several in given.items():
             try:
                 templates[name] = tuple(Template.parse(text) for text in several)
             except ValueError as error:
-                raise ConfigError(f"{name}: {error}") from None
+                mistakes.append(f"{name}: {error}")
+        if mistakes:
+            raise ConfigError("\n".join(mistakes))
         recipe = cls(templates, isinstance(texts.get("choices"), str))
         if not recipe.columns:
             raise ConfigError("no template names a column; write {column} where its text belongs")

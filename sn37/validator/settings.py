@@ -6,18 +6,19 @@ runs with from WANDB_API_KEY, a wallet by its name.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from sn37.clock import Clock
-from sn37.documents import parse
+from sn37.documents import mistakes
 from sn37.errors import ConfigError
 from sn37.files import started_from
 from sn37.protocol import Figures, SelectionLimits
+from sn37.registry import suggestion
 from sn37.schedule import PUBLIC
+from sn37.values import Checked, Rule
 from sn37.workers.sandbox import NETWORKS, Network
 
 __all__ = ["PARAMETERS", "Settings"]
@@ -29,11 +30,9 @@ PARAMETERS: tuple[str, ...] = (
 )
 """The settings that have a line of their own in the notebook's parameters cell; all others go into its `more`."""
 
-_NESTED = {"limits": SelectionLimits, "figures": Figures}
-
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(Checked):
     """Who validates, where, and what.
 
     >>> Settings.of(network="test", device="cpu", more={"wandb": "off", "figures": {"alpha": 0.6}}).wandb
@@ -85,14 +84,13 @@ class Settings:
     tasks: tuple[str, ...] = ()
     """Python files and entry points with sources and methods of this validator's own."""
 
-    def __post_init__(self) -> None:
-        _choose("device", self.device, ("auto", "cpu", "cuda"))
-        _choose("worker_network", self.worker_network, NETWORKS)
-        _choose("wandb", self.wandb, ("offline", "online", "off"))
-        if self.workers < 0:
-            raise ConfigError(f"workers is {self.workers}; expected 0 (choose) or more")
-        if not 0 <= self.netuid < 1 << 16:
-            raise ConfigError(f"netuid is {self.netuid}; expected 0 to 65535")
+    RULES = (
+        Rule("netuid", range(1 << 16).__contains__, "0 to 65535"),
+        Rule("device", ("auto", "cpu", "cuda").__contains__, "one of auto, cpu, cuda"),
+        Rule("workers", lambda number: number >= 0, "0 (choose) or more"),
+        Rule("worker_network", NETWORKS.__contains__, f"one of {', '.join(NETWORKS)}"),
+        Rule("wandb", ("offline", "online", "off").__contains__, "one of offline, online, off"),
+    )
 
     @classmethod
     def of_notebook(cls, names: Mapping[str, object]) -> Settings:
@@ -111,18 +109,18 @@ class Settings:
         """
         given = _merged(parameters)
         known = [item.name for item in fields(cls) if item.name != "clock"] + ["genesis", "cadence"]
-        for name in sorted(set(given) - set(known)):
-            similar = "".join(f"; did you mean {other}?" for other in get_close_matches(name, known, 1))
-            raise ConfigError(f"parameters: unknown field {name}{similar}; the known fields are {', '.join(known)}")
-        if given.get("root") == "":
-            raise ConfigError("parameters: root is empty; expected a folder for records and caches")
         optional = {item.name for item in fields(cls) if item.default is None}
-        given = {name: value for name, value in given.items() if not (value == "" and name in optional)}
-        beat: dict[str, Any] = {name: given.pop(name) for name in ("genesis", "cadence") if name in given}
-        parts: dict[str, Any] = {"clock": parse(Clock, beat, "parameters")}
-        for name, kind in _NESTED.items():
-            parts[name] = parse(kind, given.pop(name, {}), f"parameter {name}")
-        settings = parse(cls, given, "parameters")
+        choices = f"the known fields are {', '.join(known)}"
+        unknown = sorted(set(given) - set(known))
+        found = [f"parameters: unknown field {name}; {choices}{suggestion(name, known)}" for name in unknown]
+        if given.get("root") == "":
+            found.append("parameters: root is empty; expected a folder for records and caches")
+        given = {name: each for name, each in given.items() if name in known and not (each == "" and name in optional)}
+        given["clock"] = {name: given.pop(name) for name in ("genesis", "cadence") if name in given}
+        settings, wrong = mistakes(cls, given, "parameters")
+        if settings is None or found:
+            raise ConfigError("\n".join(found + wrong))
+        parts: dict[str, Any] = {}
         start = started_from()
         for name in ("root", "control", "schedule"):
             path: Path | None = getattr(settings, name)
@@ -141,8 +139,3 @@ def _merged(parameters: Mapping[str, Any]) -> dict[str, Any]:
     if twice:
         raise ConfigError(f"parameter {', '.join(twice)} is set beside `more` and in it; set it once")
     return {**given, **more}
-
-
-def _choose(name: str, value: str, choices: Sequence[str]) -> None:
-    if value not in choices:
-        raise ConfigError(f"{name} is {value!r}; expected one of {', '.join(choices)}")

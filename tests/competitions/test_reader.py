@@ -54,7 +54,7 @@ def test_a_fixed_epsilon_and_a_pinned_tokenizer_can_be_named(text: str) -> None:
         ),
         ('"LlamaForCausalLM"', '"GPT2LMHeadModel"', "is 'GPT2LMHeadModel'; expected one of BartForCausalLM, "),
         ('"LlamaForCausalLM"', "1", "architectures[0] is 1; expected a valid string"),
-        ('tokenizer = "any"\n', "", "tokenizer is missing; name a hub repo, or 'any'"),
+        ('tokenizer = "any"\n', "", "tokenizer is missing; expected a hub repo (namespace/name"),
         ('"any"', '"../etc/passwd"', "tokenizer is '../etc/passwd'; expected a hub repo"),
         ('kind = "linear_decay"', 'kind = "step"', "[epsilon]: kind is 'step'; expected one of fixed, linear_decay"),
         ('kind = "linear_decay"\n', "", "[epsilon]: kind is missing"),
@@ -191,6 +191,85 @@ def test_every_mistake_of_a_file_is_told_in_one_go(text: str) -> None:
         assert any(line.startswith(part) for line in lines), part
     assert any(line.endswith("; did you mean 'word_sorting'?") for line in lines)
     assert len(lines) == 8
+
+
+EVERYTHING_WRONG = """
+id = 142
+name = "own"
+
+[constraints]
+architectures = ["GPT2LMHeadModel", "LlamaForCausalLM", 3]
+max_parameters = 0
+max_bytes = 0
+sequence_length = "512"
+tokenizer = "../etc"
+
+[epsilon]
+kind = "linear_decay"
+start = 0.05
+end = 0.1
+decay_blocks = 0
+
+[evaluation]
+batch_tokens = 0
+time_limit_s = 0
+
+[[tasks]]
+name = "WORDS"
+weight = 0.5
+source = { name = "word_sorting", count = 0, counts = 1 }
+method = { name = "reference_los" }
+normalization = { kind = "log" }
+
+[[tasks]]
+name = "WORDS"
+weight = 0.7
+method = { name = "text_loss" }
+
+[tasks.source]
+name = "hub_dataset"
+rows = 0
+prompt = "{a"
+reference = "b}"
+filters = [{ column = "a", op = "~", value = 1 }, { column = "", op = "==", value = 1 }]
+"""
+
+
+def test_no_mistake_hides_another() -> None:
+    with pytest.raises(ConfigError) as caught:
+        read_competition(EVERYTHING_WRONG, "own.toml")
+    expected = [
+        "competition id is 142; expected 0 to 99",
+        "competition name is 'own'; expected upper-case",
+        "[constraints]: delay_blocks is missing; expected 0 or more",
+        "[constraints]: architectures[2] is 3; expected a valid string",
+        "[constraints]: sequence_length is '512'; expected a valid integer",
+        "[constraints]: max_parameters is 0; expected 1 or more",
+        "[constraints]: max_bytes is 0; expected 1 or more",
+        "[constraints]: tokenizer is '../etc'; expected a hub repo",
+        "[epsilon]: epsilon is (0.05, 0.1); expected 0 <= end <= start < 1",
+        "[epsilon]: decay_blocks is 0; expected 1 block or more",
+        "[evaluation]: batch_tokens is 0; expected 1 or more",
+        "[evaluation]: time_limit_s is 0; expected 1 second or more",
+        "tasks[0] WORDS: normalization: kind is 'log'; expected one of none, inverse_exponential",
+        "tasks[0] WORDS: source word_sorting: count is 0; expected greater than or equal to 1",
+        "tasks[0] WORDS: source word_sorting: unknown field counts; the known fields are count; did you mean 'count'?",
+        "tasks[0] WORDS: method: unknown method 'reference_los'; expected one of",
+        "tasks[1] WORDS: source hub_dataset: repo is missing",
+        "tasks[1] WORDS: source hub_dataset: rows is 0; expected greater than or equal to 1",
+        "tasks[1] WORDS: source hub_dataset: the filter {'column': 'a', 'op': '~', 'value': 1} has the op '~'",
+        "tasks[1] WORDS: source hub_dataset: the filter {'column': '', 'op': '==', 'value': 1}: '' names no column",
+        "tasks[1] WORDS: source hub_dataset: prompt: the template '{a' has a lone '{'",
+        "tasks[1] WORDS: source hub_dataset: reference: the template 'b}' has a lone '}'",
+        "task names is ['WORDS', 'WORDS']; expected each used once",
+        "sum of the task weights of own is 1.2; expected 1",
+    ]
+    told = str(caught.value).splitlines()
+    assert sorted(line[: len("own.toml: ") + 30] for line in told) == sorted(
+        f"own.toml: {line}"[: len("own.toml: ") + 30] for line in expected
+    )
+    for line in expected:
+        assert any(each.startswith(f"own.toml: {line}") for each in told), line
 
 
 @pytest.mark.parametrize("competition", public_competitions(), ids=lambda c: f"{c.name}-{c.digest[:6]}")

@@ -63,7 +63,7 @@ for name in ("prompting", "cortex"):
     reader = WandbRuns({wandb_server.base_url!r}, {API_KEY!r})
     as_of = datetime.fromisoformat({AS_OF.isoformat()!r})
     context = Context(generator(7, name), as_of, None, reader, lambda netuid, stake: trusted, verify)
-    print(name, digest(SOURCES[name](context, max_samples=60)))
+    print(name, digest(SOURCES[name](max_samples=60)(context)))
 """
     assert [line.split()[0] for line in fresh(code).splitlines()] == ["prompting", "cortex"]
 

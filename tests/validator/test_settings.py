@@ -41,7 +41,7 @@ def test_every_figure_of_the_protocol_can_be_set():
         ({"figures": {"alpha": 1}}, "alpha is 1.0; expected a share in [0, 1)"),
         ({"figures": {"beta": 1}}, "unknown field beta; the known fields are alpha"),
         ({"limits": {"kept": 0}}, "kept is 0; expected 1 or more"),
-        ({"limits": 5}, "parameter limits is 5; expected a table of kept"),
+        ({"limits": 5}, "parameters: limits is 5; expected a table of kept"),
         ({"sync_block": "12"}, "sync_block is '12'; expected a valid integer"),
         ({"wallet": 7}, "wallet is 7; expected a valid string"),
         ({"root": ""}, "root is empty"),
@@ -88,7 +88,7 @@ def test_a_parameter_that_the_cell_no_longer_sets_is_missed():
 @pytest.mark.parametrize(
     ("more", "told"),
     [
-        ({"wandbb": "off"}, "unknown field wandbb; did you mean wandb?"),
+        ({"wandbb": "off"}, "tasks, genesis, cadence; did you mean 'wandb'?"),
         ({"device": "cpu"}, "device is set beside `more` and in it; set it once"),
         ({"figures": {"alpha": 1}}, "alpha is 1.0; expected a share in [0, 1)"),
         ({"worker_network": "open"}, "worker_network is 'open'; expected one of isolated, isolation not required"),
