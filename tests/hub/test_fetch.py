@@ -132,8 +132,6 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"added_tokens.json/vocab.txt": b"x"},
         "'added_tokens.json/vocab.txt' lies in a folder that is called as a file",
     ),
-    "there is no config.json",
-    ),
     "gap": (
         {"model.safetensors": head(tensor(data_offsets=[2, 6]), b"\0" * 6)},
         "no safetensors file: .*invalid offset",
