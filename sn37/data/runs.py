@@ -1,122 +1,197 @@
-"""wandb runs as sources read them, over wandb's own public API.
+"""wandb runs as sources read them, over wandb's own public API, in workers with limits.
 
-The newest steps are read first, back to the time asked for, so that a run of months costs no more than
-its last hours. Knows nothing of signatures: sources judge the runs.
+The newest steps are read first, back to the time asked for, so that a run of months costs no more than its last
+hours. What a run's author decides the size of is bounded; what is longer is left out. Knows nothing of signatures:
+sources judge the runs.
 """
 
 from __future__ import annotations
 
+import atexit
+import functools
+import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from netrc import NetrcParseError, netrc
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 from sn37.errors import ConfigError, DataFault, EvaluatorFault
 from sn37.sources.base import Run
+from sn37.workers.isolation import ForkServer, WorkerDied
 
-__all__ = ["WandbRuns"]
+__all__ = ["WandbRuns", "list_runs", "read_history"]
 
 T = TypeVar("T")
 
 LONGEST_RUN = timedelta(days=60)
 """Runs created longer before the time asked for are not looked at."""
+MAX_RUNS = 2_000
+MAX_CONFIG_CHARACTERS = 100_000
+MAX_ROW_CHARACTERS = 2_000_000
+MAX_HISTORY_CHARACTERS = 128 << 20
 
 _PAGE_STEPS = 1_000
 _MAX_PAGES = 50
+_MEMORY_BYTES = 2 << 30
+_DEADLINE_S = 900.0
 
 
 @dataclass(frozen=True)
 class WandbRuns:
-    """Reads runs from a wandb server. base_url, api_key: "" for what wandb is set up with (its environment
-    variables WANDB_BASE_URL and WANDB_API_KEY, or `wandb login`). attempts: tries of one request."""
+    """Reads runs from a wandb server (`sn37.sources.base.RunReader`).
+
+    >>> WandbRuns()("cortex-t/multi-modality", since, until)[0].config["hotkey"]
+    """
 
     base_url: str = ""
+    """The server's address; "" for WANDB_BASE_URL, or the public one."""
     api_key: str = ""
+    """The key of an account; "" for WANDB_API_KEY, or what `wandb login` has kept."""
     timeout_s: int = 60
+    """Of one request."""
     attempts: int = 4
+    """Tries of one request."""
     pause_s: float = 2.0
+    """The wait after the first failed try, doubled after each further one."""
 
     def __call__(self, project: str, since: datetime, until: datetime) -> Sequence[Run]:
-        """The runs alive between `since` and `until`, oldest first (by creation, then id); see RunReader."""
-        filters = {
-            "$and": [{"created_at": {"$gte": _text(since - LONGEST_RUN)}}, {"created_at": {"$lte": _text(until)}}]
-        }
+        """The runs alive between `since` and `until`, oldest first (by creation, then id).
 
-        def listed() -> list[Any]:
-            found = self._api().runs(project, filters=filters, order="+created_at", per_page=500)
-            alive = [run for run in found if _time(run.created_at) <= until and _time(run.heartbeat_at) >= since]
-            for run in alive:
-                run.load_full_data()
-            return alive
+        Raises DataFault, ConfigError without an account, and EvaluatorFault.
+        """
+        listed = self._work("list_runs", project=project, since=since.timestamp(), until=until.timestamp())["runs"]
+        return [Run(run["id"], run["config"], _History(self, project, run["id"], since)) for run in listed]
 
-        runs = self._tried(listed, f"the runs of {project}", project)
-        runs.sort(key=lambda run: (_time(run.created_at), run.id))
-        return [Run(run.id, dict(run.config), _History(self, run, since)) for run in runs]
-
-    def _api(self) -> Any:
-        import wandb
-        from wandb.errors import AuthenticationError, UsageError
-
-        base_url = self.base_url or os.environ.get("WANDB_BASE_URL", "")
+    def _work(self, job: str, **task: str | float) -> dict[str, Any]:
+        base_url = self.base_url or os.environ.get("WANDB_BASE_URL") or "https://api.wandb.ai"
+        patience = {"timeout_s": self.timeout_s, "attempts": self.attempts, "pause_s": self.pause_s}
+        payload = {"base_url": base_url, "api_key": self._key(base_url), **patience, **task}
         try:
-            return wandb.Api(
-                overrides={"base_url": base_url} if base_url else None,
-                timeout=self.timeout_s,
-                api_key=self.api_key or os.environ.get("WANDB_API_KEY"),
+            return _server().call(
+                f"sn37.data.runs:{job}", payload, time_limit_s=_DEADLINE_S, memory_bytes=_MEMORY_BYTES
             )
-        except UsageError as error:
-            raise ConfigError(
-                f"reading wandb runs needs an account: set WANDB_API_KEY, or run `wandb login` ({error})"
-            ) from error
-        except AuthenticationError as error:
-            raise EvaluatorFault(f"wandb does not accept this account, or does not answer: {error}") from error
+        except WorkerDied as error:
+            raise EvaluatorFault(f"wandb did not give the runs of {task['project']}: {error}") from error
 
-    def _tried(self, work: Callable[[], T], what: str, project: str) -> T:
-        """The result of `work`, tried again after a pause while wandb does not answer."""
-        for attempt in range(self.attempts):
-            try:
-                return work()
-            except (ConfigError, DataFault):
-                raise
-            except ValueError as error:
-                if "Could not find project" in str(error):
-                    raise DataFault(f"wandb has no project {project}, or it is private") from error
-                last: Exception = error
-            except Exception as error:  # wandb raises many types, its service's own among them
-                last = error
-            if attempt + 1 < self.attempts:
-                time.sleep(self.pause_s * 2**attempt)
-        raise EvaluatorFault(f"wandb did not give {what} in {self.attempts} tries: {last}") from last
+    def _key(self, base_url: str) -> str:
+        if key := self.api_key or os.environ.get("WANDB_API_KEY"):
+            return key
+        with suppress(OSError, NetrcParseError):
+            if entry := netrc().authenticators(urlsplit(base_url).hostname or ""):
+                return entry[2] or ""
+        raise ConfigError("reading wandb runs needs an account: set WANDB_API_KEY, or run `wandb login`")
 
 
 @dataclass(frozen=True)
 class _History:
-    """A run's rows back to `since`, in the order of their steps."""
+    """A run's rows back to `since`, in the order of their steps; read anew by each iteration."""
 
     reader: WandbRuns
-    run: Any
+    project: str
+    run: str
     since: datetime
 
     def __iter__(self) -> Iterator[Mapping[str, Any]]:
-        what = f"the history of run {self.run.id}"
-        project = f"{self.run.entity}/{self.run.project}"
-        stop = self.reader._tried(lambda: int(self.run.lastHistoryStep) + 1, what, project)
-        pages: list[list[dict[str, Any]]] = []
-        while stop > 0 and len(pages) < _MAX_PAGES:
-            start = max(0, stop - _PAGE_STEPS)
-            rows = self.reader._tried(lambda a=start, b=stop: self._page(a, b), what, project)  # type: ignore[misc]
-            pages.append(rows)
-            if any(_stamp(row) < self.since.timestamp() for row in rows):
-                break
-            stop = start
-        for rows in reversed(pages):
-            yield from rows
+        task: dict[str, str | float] = {"project": self.project, "run": self.run, "since": self.since.timestamp()}
+        yield from self.reader._work("read_history", **task)["rows"]
 
-    def _page(self, start: int, stop: int) -> list[dict[str, Any]]:
-        scan = self.run.scan_history(min_step=start, max_step=stop, page_size=_PAGE_STEPS, use_cache=False)
-        return sorted(scan, key=lambda row: row.get("_step", 0))
+
+@functools.cache
+def _server() -> ForkServer:
+    server = ForkServer(("sn37.data.runs", "wandb"), network="open")
+    atexit.register(server.close)
+    return server
+
+
+def list_runs(payload: Mapping[str, Any], report: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+    """The job of a worker: {"runs": [{"id", "config"}]}. A config that is too long comes as an empty one."""
+    since, until = (datetime.fromtimestamp(payload[name], UTC) for name in ("since", "until"))
+    first = (since - LONGEST_RUN).strftime("%Y-%m-%dT%H:%M:%SZ")
+    filters = {
+        "$and": [{"created_at": {"$gte": first}}, {"created_at": {"$lte": until.strftime("%Y-%m-%dT%H:%M:%SZ")}}]
+    }
+
+    def listed() -> list[Any]:
+        found = _api(payload).runs(payload["project"], filters=filters, order="+created_at", per_page=500)
+        alive = [run for run in found if _time(run.created_at) <= until and _time(run.heartbeat_at) >= since]
+        if len(alive) > MAX_RUNS:
+            raise DataFault(f"the wandb project {payload['project']} has over {MAX_RUNS:,} runs at that time")
+        for run in alive:
+            run.load_full_data()
+        return alive
+
+    runs = sorted(_tried(payload, listed, "the list of runs"), key=lambda run: (_time(run.created_at), run.id))
+    configs = [_plain(dict(run.config)) for run in runs]
+    return {
+        "runs": [
+            {"id": run.id, "config": config if len(json.dumps(config)) <= MAX_CONFIG_CHARACTERS else {}}
+            for run, config in zip(runs, configs, strict=True)
+        ]
+    }
+
+
+def read_history(payload: Mapping[str, Any], report: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+    """The job of a worker: {"rows": [...]} of one run, in the order of their steps, without those that are too long."""
+    path, what = f"{payload['project']}/{payload['run']}", f"the history of run {payload['run']}"
+    run = _tried(payload, lambda: _api(payload).run(path), what)
+    stop = _tried(payload, lambda: int(run.lastHistoryStep) + 1, what)
+    pages: list[list[dict[str, Any]]] = []
+    left = MAX_HISTORY_CHARACTERS
+    while stop > 0 and left > 0 and len(pages) < _MAX_PAGES:
+        start = max(0, stop - _PAGE_STEPS)
+        page = _tried(payload, lambda a=start, b=stop: _page(run, a, b), what)  # type: ignore[misc]
+        lengths = [len(json.dumps(row)) for row in page]
+        left -= sum(lengths)
+        pages.append([row for row, length in zip(page, lengths, strict=True) if length <= MAX_ROW_CHARACTERS])
+        if any(_stamp(row) < payload["since"] for row in page):
+            break
+        stop = start
+    return {"rows": [row for page in reversed(pages) for row in page]}
+
+
+def _page(run: Any, start: int, stop: int) -> list[dict[str, Any]]:
+    scan = run.scan_history(min_step=start, max_step=stop, page_size=_PAGE_STEPS, use_cache=False)
+    return sorted(map(_plain, scan), key=lambda row: row.get("_step", 0))
+
+
+def _api(payload: Mapping[str, Any]) -> Any:
+    import wandb
+    from wandb.errors import AuthenticationError, UsageError
+
+    overrides = {"base_url": payload["base_url"]}
+    try:
+        return wandb.Api(overrides=overrides, timeout=payload["timeout_s"], api_key=payload["api_key"])
+    except UsageError as error:
+        raise ConfigError(f"reading wandb runs needs an account: set WANDB_API_KEY ({error})") from error
+    except AuthenticationError as error:
+        raise EvaluatorFault(f"wandb does not accept this account, or does not answer: {error}") from error
+
+
+def _tried(payload: Mapping[str, Any], work: Callable[[], T], what: str) -> T:
+    """The result of `work`, tried again after a pause while wandb does not answer."""
+    attempts = payload["attempts"]
+    for attempt in range(attempts):
+        try:
+            return work()
+        except (ConfigError, DataFault):
+            raise
+        except Exception as error:  # wandb raises many types, its service's own among them
+            if "Could not find project" in str(error):
+                raise DataFault(f"wandb has no project {payload['project']}, or it is private") from error
+            last = error
+        if attempt + 1 < attempts:
+            time.sleep(payload["pause_s"] * 2**attempt)
+    raise EvaluatorFault(f"wandb did not give {what} of {payload['project']} in {attempts} tries: {last}") from last
+
+
+def _plain(value: object) -> Any:
+    """As JSON has it; None for numbers that are not finite."""
+    return json.loads(json.dumps(value, default=str), parse_constant=lambda _: None)
 
 
 def _stamp(row: Mapping[str, Any]) -> float:
@@ -127,7 +202,3 @@ def _stamp(row: Mapping[str, Any]) -> float:
 def _time(text: str | None) -> datetime:
     found = datetime.fromisoformat(text) if text else datetime.min
     return found if found.tzinfo else found.replace(tzinfo=UTC)
-
-
-def _text(moment: datetime) -> str:
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
