@@ -20,6 +20,7 @@ __all__ = [
     "Reign",
     "beats",
     "competition_weights",
+    "margin",
     "moving_average",
     "reign",
     "subnet_weights",
@@ -120,12 +121,24 @@ def beats(i: Contender, j: Contender, epsilon: Epsilon, now: int) -> bool:
     The earlier commitment's loss is multiplied by `1 - epsilon(now, its block)`, then the strictly
     lower loss wins; equal blocks give no advantage to either.
     """
+    mine, theirs = _with_advantage(i, j, epsilon, now)
+    return mine < theirs
+
+
+def margin(i: Contender, j: Contender, epsilon: Epsilon, now: int) -> float:
+    """`i`'s loss less `j`'s with the earlier one's advantage, as `beats` compares them: below 0 `i` wins."""
+    mine, theirs = _with_advantage(i, j, epsilon, now)
+    return mine - theirs
+
+
+def _with_advantage(i: Contender, j: Contender, epsilon: Epsilon, now: int) -> tuple[float, float]:
+    """Both losses, the earlier commitment's multiplied by `1 - epsilon(now, its block)`."""
     mine, theirs = i.score, j.score
     if i.block < j.block:
         mine *= 1 - epsilon.at(now, i.block)
     elif j.block < i.block:
         theirs *= 1 - epsilon.at(now, j.block)
-    return mine < theirs
+    return mine, theirs
 
 
 def wins(contenders: Iterable[Contender], epsilon: Epsilon, now: int) -> dict[str, int]:

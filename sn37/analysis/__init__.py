@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from sn37.analysis import figures, stats
+from sn37.analysis import figures, frames, stats
 
-__all__ = ["figures", "stats"]
+__all__ = ["figures", "frames", "stats"]

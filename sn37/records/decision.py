@@ -70,6 +70,9 @@ class Decision:
     set_aside: Mapping[str, str] = field(default_factory=dict)
     """Submissions that could not be had this time and why, by hotkey: they neither won nor lost."""
 
+    timings: Mapping[str, tuple[float, float]] = field(default_factory=dict, compare=False)
+    """Seconds that loading each model took, and that evaluating it took, by hotkey."""
+
     @property
     def best(self) -> Score | None:
         """The winner's score."""

@@ -48,6 +48,7 @@ def decision_of(
     competition: Competition, sync_block: int, results: Iterable[Result], set_aside: Mapping[str, str] | None = None
 ) -> Decision:
     """The decision that these results make, in any order. set_aside: who could not be had and why, by hotkey."""
+    results = tuple(results)
     scores = scores_of(competition, sync_block, results)
     contenders = [score.contender for score in scores if score.contender is not None]
     reign = incentive.reign(contenders, competition.epsilon, sync_block)
@@ -74,4 +75,9 @@ def decision_of(
         },
         winner=reign.winner,
         set_aside=set_aside or {},
+        timings={
+            result.hotkey: (result.measurement.load_s, math.fsum(task.seconds for task in result.tasks.values()))
+            for result in results
+            if result.measurement is not None
+        },
     )

@@ -1,0 +1,459 @@
+"""Records as data frames: one function a table, documented columns, a stable order.
+
+Every function takes an epoch, the records of a validator (a `Records` or its folder), or several validators' by name,
+and returns a pandas DataFrame; `COLUMNS` says what each column holds, `Only` which epochs can be asked for. Losses and
+scores: lower is better.
+
+    frames.models("validator/records", competition=4, last=50)
+    frames.samples(epoch, task="QUESTIONS")
+    frames.weights({"mine": "validator/records", "theirs": "other/records"})
+
+Reads what is asked for and no more; knows nothing of the chain, a GPU or torch. Only decided epochs are shown, but for
+`faults`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, TypedDict, Unpack
+
+from sn37 import incentive
+from sn37.errors import ConfigError
+from sn37.records.decision import Decision, Publication
+from sn37.records.epochs import Epoch, Records
+from sn37.records.faults import StageFault
+from sn37.records.results import Result, TaskResult
+from sn37.sample import ChoiceSample, InstructionSample, ReferenceSample, Sample, TextSample
+from sn37.submission import Submission
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+__all__ = [
+    "COLUMNS",
+    "Only",
+    "Source",
+    "duels",
+    "epochs",
+    "faults",
+    "models",
+    "samples",
+    "scores",
+    "submissions",
+    "turns",
+    "weights",
+]
+
+Source = Epoch | Records | Path | str | Mapping[str, Records | Path | str]
+"""Where frames come from: an epoch, a validator's records or their folder, or several validators' by name."""
+
+Row = dict[str, object]
+
+
+class Only(TypedDict, total=False):
+    """Which epochs a frame shows; all of them where nothing is said."""
+
+    competition: int | None
+    """Only this competition, by its id."""
+    since: int
+    """Only sync blocks from this one on."""
+    until: int | None
+    """Only sync blocks up to this one."""
+    last: int | None
+    """Only so many of the newest, of each competition."""
+
+
+_EPOCH = {
+    "validator": 'Whose records: the name given, "" for a single one.',
+    "competition_id": "The competition's id.",
+    "sync_block": "The epoch's sync block (one block = 12 s).",
+}
+_SUBMISSION = {
+    "hotkey": "Who committed it.",
+    "uid": "Its uid at the sync block.",
+    "block": "The block of the commitment.",
+    "repo": 'The hub repo, `namespace/name`; "" for a malformed commitment.',
+}
+
+COLUMNS: Mapping[str, Mapping[str, str]] = {
+    "epochs": {
+        **_EPOCH,
+        "competition": "The competition's name.",
+        "time": "When the sync block was made (UTC).",
+        "seed": "The seed of all sampling, as text.",
+        "winner": 'The winner\'s hotkey; "" where nobody has a score.',
+        "winner_uid": "The winner's uid; missing where there is none.",
+        "winner_score": "The winner's score, a loss: lower is better.",
+        "evaluated": "Models with a score.",
+        "failed": "Models that failed by their own fault.",
+        "set_aside": "Submissions that could not be had.",
+        "samples": "Samples of all tasks together.",
+        "data_s": "Seconds that drawing the samples took.",
+        "load_s": "Seconds that loading models took, all of them together.",
+        "compute_s": "Seconds that evaluating took, all models together.",
+        "device": "What the models ran on.",
+    },
+    "models": {
+        **_EPOCH,
+        **_SUBMISSION,
+        "score": "Sum of weight x normalized task score, a loss: lower is better; missing where the model failed.",
+        "epsilon": "By which share of its loss it must be beaten, had it reigned at the sync block.",
+        "wins": "How many of the others it beats, epsilon included.",
+        "win_rate": "wins / opponents, in [0, 1].",
+        "reigned": "Whether it took over in the course of the reign.",
+        "winner": "Whether it reigns at the end.",
+        "fault": 'Why it has no score; "" where it has one.',
+    },
+    "scores": {
+        **_EPOCH,
+        **_SUBMISSION,
+        "task": "The evaluation task.",
+        "weight": "The task's share of the score, in (0, 1].",
+        "raw": "The raw score, a loss: lower is better.",
+        "normalized": "The normalized score; lower is better.",
+        "weighted": "weight x normalized: what the task adds to the score.",
+    },
+    "samples": {
+        **_EPOCH,
+        **_SUBMISSION,
+        "task": "The evaluation task.",
+        "sample": "The sample's place, from 0.",
+        "group": 'What samples that are not independent share (a page, a source document); "" for none.',
+        "value": "The sample's loss: lower is better.",
+        "prompt": "What the model was asked; several prompts one after the other.",
+        "reference": "What was expected.",
+        "reply": 'What the model said, up to 2,000 characters; "" for losses.',
+        "taken": 'What the parser took of the reply; "" for nothing.',
+        "tokens": "Tokens of the target, or of the reply; missing where the method does not tell.",
+    },
+    "submissions": {
+        **_EPOCH,
+        **_SUBMISSION,
+        "text": "The commitment as it stands on the chain.",
+        "evaluated": "Whether it was evaluated.",
+        "why": "The reason.",
+    },
+    "faults": {
+        **_EPOCH,
+        "hotkey": 'Whose submission; "" where the epoch as a whole was stopped.',
+        "owner": "Whose fault: model, submission, data, evaluator or chain.",
+        "stage": "Where: plan, fetch, evaluate, decide or publish.",
+        "reason": "What went wrong, in one sentence.",
+    },
+    "weights": {
+        **_EPOCH,
+        "hotkey": "The miner.",
+        "uid": "Its uid at the sync block; missing where it had none.",
+        "average": "The moving average of the competition's weight after the epoch, a share of 1.",
+        "weight": "The subnet's weight that was set after the epoch, a share of 1; missing where none was.",
+    },
+    "duels": {
+        **_EPOCH,
+        "hotkey": "One model.",
+        "uid": "Its uid.",
+        "opponent_hotkey": "Another model.",
+        "opponent": "The other's uid.",
+        "beats": "Whether the first beats the second, epsilon included.",
+        "margin": "The first's loss less the second's, epsilon included: below 0 the first wins.",
+    },
+    "turns": {
+        **_EPOCH,
+        "turn": "Its place in the reign, from 0: the oldest commitment first.",
+        "hotkey": "Whose turn it is.",
+        "uid": "Its uid.",
+        "block": "The block of its commitment.",
+        "score": "Its score, a loss.",
+        "incumbent": 'The hotkey that reigned until then; "" before the first.',
+        "needed": "The loss below which it takes over; infinite for the first.",
+        "succeeds": "Whether it took over.",
+    },
+}
+"""Every frame's columns and what they hold, with units and direction."""
+
+
+def epochs(source: Source, **only: Unpack[Only]) -> DataFrame:
+    """One row an epoch."""
+    return _frame("epochs", (_epoch_row(*found) for found in _walk(source, **only)))
+
+
+def models(source: Source, **only: Unpack[Only]) -> DataFrame:
+    """One row a model and epoch, the best first."""
+    return _frame("models", _each(_model_rows, _walk(source, **only)))
+
+
+def scores(source: Source, **only: Unpack[Only]) -> DataFrame:
+    """One row a model and task."""
+    return _frame("scores", _each(_score_rows, _walk(source, **only)))
+
+
+def samples(source: Source, *, task: str | None = None, hotkey: str | None = None, **only: Unpack[Only]) -> DataFrame:
+    """One row a model and sample. task, hotkey: only those."""
+    walk = _walk(source, **only)
+    return _frame("samples", (row for name, epoch in walk for row in _sample_rows(name, epoch, task, hotkey)))
+
+
+def submissions(source: Source, **only: Unpack[Only]) -> DataFrame:
+    """One row a submission and epoch: evaluated or not, and why."""
+    return _frame("submissions", _each(_submission_rows, _walk(source, **only)))
+
+
+def duels(source: Source, **only: Unpack[Only]) -> DataFrame:
+    """One row an ordered pair of models with a score: who beats whom."""
+    return _frame("duels", _each(_duel_rows, _walk(source, **only)))
+
+
+def turns(source: Source, **only: Unpack[Only]) -> DataFrame:
+    """One row a turn of the reign, in its order."""
+    return _frame("turns", _each(_turn_rows, _walk(source, **only)))
+
+
+def faults(source: Source, **only: Unpack[Only]) -> DataFrame:
+    """One row a fault: of models, of submissions that were set aside, and what stopped an epoch, undecided ones too."""
+    walk = _walk(source, undecided=True, **only)
+    return _frame("faults", _each(_fault_rows, walk))
+
+
+def weights(source: Source, **only: Unpack[Only]) -> DataFrame:
+    """One row a miner and epoch with a weight, in the moving average or on the chain.
+
+    Averages are folded over all epochs of a competition, whatever is shown of them.
+    """
+    shown = {(name, epoch.folder) for name, epoch in _walk(source, **only)}
+
+    def rows() -> Iterator[Row]:
+        average: dict[tuple[str, int], dict[str, float]] = {}
+        for name, epoch in _walk(source, competition=only.get("competition"), until=only.get("until")):
+            place = name, epoch.competition_id
+            alpha = epoch.manifest.figures.alpha
+            average[place] = incentive.moving_average(average.get(place), epoch.decision.winner, alpha)
+            if (name, epoch.folder) in shown:
+                yield from _weight_rows(name, epoch, average[place])
+
+    return _frame("weights", rows())
+
+
+def _walk(
+    source: Source,
+    *,
+    competition: int | None = None,
+    since: int = 0,
+    until: int | None = None,
+    last: int | None = None,
+    undecided: bool = False,
+) -> Iterator[tuple[str, Epoch]]:
+    """(validator, epoch) in the order of validators, competitions, sync blocks. Raises ConfigError for no records."""
+    if isinstance(source, Epoch):
+        yield "", source
+        return
+    named = source if isinstance(source, Mapping) else {"": source}
+    for name, given in named.items():
+        records = given if isinstance(given, Records) else Records(Path(given))
+        if not records.competitions():
+            raise ConfigError(f"there are no records in {records.root}; expected a validator's folder `records`")
+        for competition_id in records.competitions():
+            if competition in (None, competition_id):
+                found = records.sealed(competition_id)
+                if undecided:
+                    found = [*found, *(epoch for epoch in records.open() if epoch.competition_id == competition_id)]
+                within = [e for e in found if since <= e.sync_block and (until is None or e.sync_block <= until)]
+                within.sort(key=lambda epoch: epoch.sync_block)
+                yield from ((name, epoch) for epoch in (within if last is None else within[-last:] if last else []))
+
+
+def _each(rows: Callable[[str, Epoch], Iterator[Row]], walk: Iterable[tuple[str, Epoch]]) -> Iterator[Row]:
+    for name, epoch in walk:
+        yield from rows(name, epoch)
+
+
+def _frame(kind: str, rows: Iterable[Row]) -> DataFrame:
+    import pandas
+
+    return pandas.DataFrame(list(rows), columns=list(COLUMNS[kind]))
+
+
+def _place(name: str, epoch: Epoch) -> Row:
+    return {"validator": name, "competition_id": epoch.competition_id, "sync_block": epoch.sync_block}
+
+
+def _who(hotkey: str, uid: int, block: int, text: str) -> Row:
+    model = Submission.read(hotkey, uid, block, text).model
+    return {"hotkey": hotkey, "uid": uid, "block": block, "repo": model.repo if model else ""}
+
+
+def _uids(decision: Decision) -> dict[str, int]:
+    return {score.hotkey: score.uid for score in decision.scores}
+
+
+def _epoch_row(name: str, epoch: Epoch) -> Row:
+    manifest, decision = epoch.manifest, epoch.decision
+    best = decision.best
+    return {
+        **_place(name, epoch),
+        "competition": manifest.competition.name,
+        "time": manifest.as_of,
+        "seed": str(manifest.seed),
+        "winner": decision.winner or "",
+        "winner_uid": None if best is None else best.uid,
+        "winner_score": None if best is None else best.score,
+        "evaluated": sum(score.score is not None for score in decision.scores),
+        "failed": sum(score.fault is not None for score in decision.scores),
+        "set_aside": len(decision.set_aside),
+        "samples": sum(data.samples for data in manifest.data.values()),
+        "data_s": math.fsum(data.seconds for data in manifest.data.values()),
+        "load_s": math.fsum(load_s for load_s, _ in decision.timings.values()),
+        "compute_s": math.fsum(compute_s for _, compute_s in decision.timings.values()),
+        "device": ", ".join(manifest.ran.get("device", ())),
+    }
+
+
+def _model_rows(name: str, epoch: Epoch) -> Iterator[Row]:
+    decision = epoch.decision
+    reigned = {turn.hotkey for turn in decision.reign if turn.succeeds}
+    for score in decision.scores:
+        yield {
+            **_place(name, epoch),
+            **_who(score.hotkey, score.uid, score.block, score.text),
+            "score": score.score,
+            "epsilon": score.epsilon,
+            "wins": decision.wins.get(score.hotkey),
+            "win_rate": decision.win_rate.get(score.hotkey),
+            "reigned": score.hotkey in reigned,
+            "winner": score.hotkey == decision.winner,
+            "fault": score.fault.reason if score.fault else "",
+        }
+
+
+def _score_rows(name: str, epoch: Epoch) -> Iterator[Row]:
+    weight = {task.name: task.weight for task in epoch.manifest.competition.tasks}
+    for score in epoch.decision.scores:
+        who = _who(score.hotkey, score.uid, score.block, score.text)
+        for task, raw in score.raw.items():
+            normalized = score.normalized[task]
+            measured = {"raw": raw, "normalized": normalized, "weighted": weight[task] * normalized}
+            yield {**_place(name, epoch), **who, "task": task, "weight": weight[task], **measured}
+
+
+def _sample_rows(name: str, epoch: Epoch, task: str | None, hotkey: str | None) -> Iterator[Row]:
+    results = [result for result in epoch.results.values() if hotkey in (None, result.hotkey)]
+    for wanted in epoch.manifest.competition.tasks:
+        if task in (None, wanted.name):
+            drawn = epoch.samples(wanted.name)
+            for result in sorted(results, key=lambda result: (result.block, result.uid)):
+                if wanted.name in result.tasks:
+                    start = {**_place(name, epoch), **_of_result(result), "task": wanted.name}
+                    yield from ({**start, **row} for row in task_rows(result.tasks[wanted.name], drawn))
+
+
+def _of_result(result: Result) -> Row:
+    return _who(result.hotkey, result.uid, result.block, result.text)
+
+
+def task_rows(outcome: TaskResult, drawn: Sequence[Sample]) -> Iterator[Row]:
+    """One row a value of a task's outcome, beside the sample it belongs to."""
+    places = outcome.samples or range(len(outcome.values))
+    details = outcome.details or ({},) * len(outcome.values)
+    for place, value, detail in zip(places, outcome.values, details, strict=True):
+        prompt, reference = _texts(drawn[place])
+        replies = detail.get("replies")
+        reply = "\n\n".join(map(str, replies)) if isinstance(replies, list | tuple) else detail.get("reply") or ""
+        taken = detail.get("answer", detail.get("followed"))
+        yield {
+            "sample": place,
+            "group": drawn[place].group,
+            "value": value,
+            "prompt": prompt,
+            "reference": reference,
+            "reply": reply,
+            "taken": "" if taken is None else str(taken),
+            "tokens": detail.get("tokens"),
+        }
+
+
+def _texts(sample: Sample) -> tuple[str, str]:
+    """What a model is asked, and what is expected of it."""
+    match sample:
+        case TextSample(text=text):
+            return "", text
+        case ReferenceSample(prompt=prompt, reference=reference, system=system):
+            return f"{system}\n\n{prompt}" if system else prompt, reference
+        case ChoiceSample(prompt=prompt, answer=answer):
+            return prompt, answer
+        case InstructionSample(prompts=prompts):
+            return "\n\n".join(prompts), ""
+
+
+def _submission_rows(name: str, epoch: Epoch) -> Iterator[Row]:
+    for pick in epoch.manifest.submissions:
+        who = pick.submission
+        yield {
+            **_place(name, epoch),
+            **_who(who.hotkey, who.uid, who.block, who.text),
+            "text": who.text,
+            "evaluated": pick.evaluate,
+            "why": pick.why,
+        }
+
+
+def _duel_rows(name: str, epoch: Epoch) -> Iterator[Row]:
+    decision, competition = epoch.decision, epoch.manifest.competition
+    alive = [contender for score in decision.scores if (contender := score.contender) is not None]
+    for i in alive:
+        for j in alive:
+            if i is not j:
+                yield {
+                    **_place(name, epoch),
+                    "hotkey": i.hotkey,
+                    "uid": i.uid,
+                    "opponent_hotkey": j.hotkey,
+                    "opponent": j.uid,
+                    "beats": j.hotkey in decision.beats[i.hotkey],
+                    "margin": incentive.margin(i, j, competition.epsilon, epoch.sync_block),
+                }
+
+
+def _turn_rows(name: str, epoch: Epoch) -> Iterator[Row]:
+    decision = epoch.decision
+    by_hotkey = {score.hotkey: score for score in decision.scores}
+    for place, turn in enumerate(decision.reign):
+        score = by_hotkey[turn.hotkey]
+        yield {
+            **_place(name, epoch),
+            "turn": place,
+            "hotkey": turn.hotkey,
+            "uid": score.uid,
+            "block": score.block,
+            "score": score.score,
+            "incumbent": turn.incumbent or "",
+            "needed": math.inf if turn.needed is None else turn.needed,
+            "succeeds": turn.succeeds,
+        }
+
+
+def _fault_rows(name: str, epoch: Epoch) -> Iterator[Row]:
+    place = _place(name, epoch)
+    if epoch.sealed:
+        for score in epoch.decision.scores:
+            if score.fault is not None:
+                told = {"owner": score.fault.owner, "stage": "evaluate", "reason": score.fault.reason}
+                yield {**place, "hotkey": score.hotkey, **told}
+        for hotkey, reason in epoch.decision.set_aside.items():
+            yield {**place, "hotkey": hotkey, "owner": "submission", "stage": "fetch", "reason": reason}
+    stopped = epoch.read(StageFault)
+    if stopped is not None:
+        yield {**place, "hotkey": "", "owner": stopped.owner, "stage": stopped.stage, "reason": stopped.reason}
+
+
+def _weight_rows(name: str, epoch: Epoch, average: Mapping[str, float]) -> Iterator[Row]:
+    published = epoch.read(Publication)
+    on_chain = published.weights if published else {}
+    uids = {**epoch.manifest.uids, **(published.uids if published else {}), **_uids(epoch.decision)}
+    for hotkey in sorted({*average, *on_chain}):
+        yield {
+            **_place(name, epoch),
+            "hotkey": hotkey,
+            "uid": uids.get(hotkey),
+            "average": average.get(hotkey, 0.0),
+            "weight": on_chain.get(hotkey, 0.0) if published else None,
+        }
