@@ -97,7 +97,6 @@ RUN_NOT_IMPORTED = {
 
 USED_SOON = {
     "datasets": "names of configs and splits, once the data room resolves them so",
-    "pandas": "frames of records, once the analysis room has them",
 }
 """Dependencies that the rest of the library is about to import; none may stay here."""
 
