@@ -11,26 +11,14 @@ from pathlib import Path
 from sn37.checks.files import is_weights, published_files
 from sn37.competition import Constraints
 from sn37.errors import ConfigError, DataFault, HubFault
-from sn37.hub import fetch
 from sn37.hub.cache import Cache, Lease
 from sn37.hub.connection import Connection, Refused, RepoType
-from sn37.hub.fetch import FetchedModel
-from sn37.submission import ModelId, is_full_commit
+from sn37.hub.fetch import FetchedModel, fetch_model
+from sn37.submission import MODEL_FILES, ModelId, is_full_commit, is_model_file
 
 __all__ = ["Hub"]
 
-_TOKENIZER_FILES = (
-    "added_tokens.json",
-    "chat_template.jinja",
-    "config.json",
-    "merges.txt",
-    "special_tokens_map.json",
-    "tokenizer.json",
-    "tokenizer.model",
-    "tokenizer_config.json",
-    "vocab.json",
-    "vocab.txt",
-)
+_TOKENIZER_FILES = tuple(name for name in MODEL_FILES if not name.startswith(("model", "generation")))
 _MAX_TOKENIZER_BYTES = 512 << 20
 
 
@@ -138,7 +126,9 @@ class Hub:
 
     def model_size(self, repo: str, commit: str, *, private_too: bool = False) -> Mapping[str, int]:
         """Bytes of each of the model's files by path, asked without downloading any. Raises ModelFault, HubFault."""
-        return fetch.model_files(self.connection, repo, commit, private_too=private_too)
+        with self.connection.faults_of(repo, commit):
+            files = self.connection.files(repo, "model", commit, private_too=private_too)
+        return {file.path: file.size for file in files if is_model_file(file.path)}
 
     def fetch_model(
         self, model: ModelId, hotkey: str, constraints: Constraints, *, private_too: bool = False
@@ -149,7 +139,7 @@ class Hub:
         used. Raises ModelFault with the first reason, SubmissionFault where the hub fails on this repo only, HubFault
         where it serves nobody, and EvaluatorFault where there is no room.
         """
-        return fetch.fetch_model(self.connection, self.cache, model, hotkey, constraints, private_too=private_too)
+        return fetch_model(self.connection, self.cache, model, hotkey, constraints, private_too=private_too)
 
     def fetch_tokenizer(self, spec: str, as_of: datetime | None = None) -> tuple[Path, str]:
         """(folder, commit) of a tokenizer `namespace/name`, or `namespace/name@commit`.

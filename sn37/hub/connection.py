@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import atexit
 import functools
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -63,10 +64,12 @@ def listed(info: Any) -> list[RemoteFile]:
     for entry in info.siblings or ():
         sha256 = None if entry.lfs is None else entry.lfs.sha256
         size = entry.size if entry.lfs is None else entry.lfs.size
-        known = isinstance(size, int) and size >= 0 and isinstance(entry.blob_id, str)
-        if not known or not isinstance(sha256 or "0" * 64, str) or len(bytes.fromhex(sha256 or "0" * 64)) != 32:
+        texts = all(isinstance(text, str) for text in (entry.rfilename, entry.blob_id, sha256 or ""))
+        if not texts or not isinstance(size, int) or size < 0 or not re.fullmatch("([0-9a-f]{64})?", sha256 or ""):
             raise HubFault(f"the hub lists {entry.rfilename!r} of {info.id} without a size and a hash")
-        found.append(RemoteFile(entry.rfilename, size, sha256, entry.blob_id))
+        # What is no text in UTF-8 has no such file on the hub either.
+        path = entry.rfilename.encode(errors="replace").decode()
+        found.append(RemoteFile(path, size, sha256, entry.blob_id))
     if len(found) > _MAX_FILES:
         raise HubFault(f"the hub lists {len(found)} files of {info.id}; at most {_MAX_FILES} are read")
     return sorted(found, key=lambda file: file.path)
@@ -99,7 +102,7 @@ class Connection:
 
         if is_offline_mode():
             raise HubFault(f"the hub {self.endpoint} cannot be asked: HF_HUB_OFFLINE is set; unset it")
-        time_limit_s = max(2 * self.attempts * self.timeout_s, 5.0) + 2 * size_bytes / _LEAST_BYTES_PER_S
+        time_limit_s = max(2 * self.attempts * self.timeout_s, 5.0) + size_bytes / _LEAST_BYTES_PER_S
         payload = {"job": job, "connection": self, "time_limit_s": time_limit_s, "arguments": arguments}
         try:
             found = _server().call(

@@ -18,7 +18,7 @@ from sn37.hub.cache import Cache, Lease
 from sn37.hub.connection import Connection, RemoteFile
 from sn37.submission import ModelId, is_model_file
 
-__all__ = ["FetchedModel", "fetch_model", "model_files"]
+__all__ = ["FetchedModel", "fetch_model"]
 
 _SLACK_BYTES = 1 << 20
 """What a worker may write beside the model's files, its answer among it."""
@@ -85,13 +85,6 @@ def fetch_model(
             lease.close()
             raise
         return FetchedModel(lease.folder, content, report, lease)
-
-
-def model_files(hub: Connection, repo: str, commit: str, *, private_too: bool) -> dict[str, int]:
-    """Bytes of each of the model's files, as the hub lists them. Raises ModelFault, HubFault."""
-    with hub.faults_of(repo, commit):
-        files = hub.files(repo, "model", commit, private_too=private_too)
-    return {file.path: file.size for file in files if is_model_file(file.path)}
 
 
 def _download(

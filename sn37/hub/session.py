@@ -31,7 +31,7 @@ _MAX_ANSWER_BYTES = 64 << 20
 _MAX_ERROR_BYTES = 64 << 10
 _OF_THE_BODY = ("content-encoding", "content-length", "transfer-encoding")
 _CHUNK_BYTES = 1 << 20
-_LEAST_BYTES_PER_S = 16 << 10
+_LEAST_BYTES_PER_S = 128 << 10
 """A body that comes slower than this, after a first time-out, counts as no answer."""
 
 

@@ -96,12 +96,13 @@ def test_a_hub_that_drips_is_given_up(tmp_path: Path, constraints: Allowing, fir
         b"[" * 1_000_000,
         b'{"sha": "' + b"1" * 40 + b'", "siblings": 3}',
         b'{"siblings": [{"rfilename": 3}]}',
+        b'{"id": "a/b", "sha": "' + b"1" * 40 + b'", "siblings": [{"rfilename": 3, "size": 1, "blobId": "a"}]}',
         b"[]",
         b"\xff\xfe",
         b"",
         b'{"id": "a/b", "sha": "' + b"1" * 40 + b'", "siblings": [{"rfilename": "x", "size": -1, "blobId": "a"}]}',
     ],
-    ids=["deep", "siblings no list", "path no text", "no object", "no text", "empty", "negative size"],
+    ids=["deep", "siblings", "no size", "path", "no object", "no text", "empty", "negative size"],
 )
 def test_an_answer_that_makes_no_sense_is_the_hubs(tmp_path: Path, constraints: Allowing, body: bytes) -> None:
     with raw(lambda connection, path: reply(connection, body)) as hub, pytest.raises(HubFault):
@@ -310,6 +311,7 @@ def test_shards_of_nothing_but_heads_are_refused_at_the_first(
         "a\x7f/config.json",
         ".cache/config.json",
         "model.safetensors/config.json",
+        "a\ud800/config.json",
         *("x/../config.json", "./config.json", "x//config.json"),
     ],
 )
@@ -328,5 +330,6 @@ def test_a_name_no_disk_takes_is_the_models_fault(
         return True
 
     reason = "is called as a file" if path.startswith("model.safetensors/") else "is no plain path"
+    reason = "is listed but cannot be had" if "\ud800" in path else reason
     with proxy(server, adds_a_file) as url, pytest.raises(ModelFault, match=reason):
         fetch(url, tmp_path, constraints(), model, token=None)
