@@ -123,14 +123,8 @@ def import_graph(files):
     return graph
 
 
-STILL_CYCLIC: set[tuple[str, str]] = set()
-"""Imports that still close a circle: to be removed, never added to."""
-
-
 def test_no_file_imports_itself_by_way_of_others():
     graph = import_graph(FILES)
-    for importer, target in STILL_CYCLIC:
-        graph.get(ROOT / "sn37" / importer, set()).discard(ROOT / "sn37" / target)
     try:
         graphlib.TopologicalSorter(graph).prepare()
     except graphlib.CycleError as error:

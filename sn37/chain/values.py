@@ -18,39 +18,34 @@ class Neuron:
 
     uid: int
     """Its place on the subnet."""
-
     hotkey: str
     """Address of the key that signs for it."""
-
     coldkey: str
     """Address of its owner."""
-
     stake: float
     """In TAO."""
-
     validator_permit: bool
     """Whether it may validate."""
-
     incentive: float
     """Its share as a miner."""
-
     trust: float | None
     """How far the weights it got agree; None since spec 394 of the live chain, which no longer computes it."""
-
     validator_trust: float | None
     """How far the weights it set agree with the others'."""
-
     last_update: int
     """The block of its newest weights; 0: never."""
 
 
 @dataclass(frozen=True)
 class Metagraph:
-    """All neurons of a subnet at one block, in the order of their uids."""
+    """All neurons of a subnet at one block."""
 
     netuid: int
+    """The subnet's number."""
     block: int
+    """As of which block."""
     neurons: tuple[Neuron, ...]
+    """In the order of their uids."""
 
     @cached_property
     def _by_hotkey(self) -> Mapping[str, Neuron]:
@@ -91,18 +86,20 @@ class Metagraph:
 
 @dataclass(frozen=True)
 class WeightsResult:
-    """What became of a set of weights.
-
-    outcome: "set": they are in force; "committed": sealed, in force once the chain reveals them;
-    "too soon": the chain's rate limit, not an error: nothing was sent, try again at `next_block`.
-    block: where they were included. dropped: hotkeys left out because they are not registered.
-    """
+    """What became of a set of weights. True unless nothing was sent."""
 
     outcome: Literal["set", "committed", "too soon"]
+    """`set`: they are in force; `committed`: sealed, in force once the chain reveals them; `too soon`: the chain's
+    rate limit, not an error: nothing was sent."""
     block: int | None = None
+    """Where they were included."""
     next_block: int | None = None
+    """From which block on new weights are taken, when it was too soon."""
     reveal_round: int | None = None
+    """The drand round that opens sealed weights."""
+
     dropped: tuple[str, ...] = ()
+    """Hotkeys left out because they are not registered."""
 
     def __bool__(self) -> bool:
         return self.outcome != "too soon"

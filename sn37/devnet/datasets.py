@@ -23,13 +23,10 @@ class Dataset:
 
     repo: str
     """Its name, `owner/name`."""
-
     parts: Mapping[tuple[str, str], Rows]
     """(config, split) -> its rows."""
-
     file_rows: int = 300
     """Rows of one parquet file."""
-
     group_rows: int = 50
     """Rows of one of its row groups."""
 

@@ -32,11 +32,14 @@ _NUMBERS = (
 
 @dataclass(frozen=True)
 class Question:
-    """A question, four choices in random order, and the right one."""
+    """A question with four choices."""
 
     question: str
+    """Ends with a question mark."""
     choices: tuple[str, ...]
+    """In random order."""
     answer: str
+    """The right one of them."""
 
 
 def facts() -> list[tuple[str, str]]:

@@ -38,7 +38,9 @@ class Texts:
     """Texts of about `characters` characters each, cut at paragraphs; no paragraph is in both parts."""
 
     train: tuple[str, ...]
+    """What models learn from."""
     eval: tuple[str, ...]
+    """What they are judged by."""
 
 
 def standard_texts(characters: int = 700, eval_every: int = 6) -> Texts:

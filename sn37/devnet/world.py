@@ -49,13 +49,10 @@ class Validator:
 
     name: str
     """Also of its wallet."""
-
     uid: int
     """Its place on the subnet."""
-
     hotkey: str
     """The address of its hotkey."""
-
     stake: float
     """In TAO."""
 
@@ -66,19 +63,14 @@ class Miner:
 
     name: str
     """Also of its wallet, and of its user on the hub."""
-
     uid: int
     """Its place on the subnet."""
-
     hotkey: str
     """The address of its hotkey."""
-
     role: Role
     """What it does: see `miners`."""
-
     steps: int
     """For how many steps its model was trained."""
-
     story: str
     """What it did, for people."""
 
@@ -114,10 +106,8 @@ class World:
 
     miners: tuple[Miner, ...] = ()
     """Those who take part in the competition."""
-
     hub_endpoint: str = ""
     """Where its hub answers, or answered when it ran last."""
-
     netuid: int = NETUID
     """The subnet's number."""
 

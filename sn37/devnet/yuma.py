@@ -29,17 +29,20 @@ KAPPA = Fraction(1, 2)
 
 @dataclass(frozen=True)
 class Peer:
-    """One neuron before the step. weights: uid -> raw weight (0..65535), empty for who set none.
-
-    registered, last_update: the blocks at which its uid was registered and its weights were set.
-    """
+    """One neuron before the step."""
 
     stake: int
+    """In any unit."""
     permit: bool = False
+    """Whether it may vote."""
     active: bool = True
+    """Whether its weights are young enough to count."""
     registered: int = 0
+    """The block at which its uid was registered."""
     last_update: int = 0
+    """The block at which its weights were set."""
     weights: Mapping[int, int] | None = None
+    """uid -> raw weight (0..65535); empty for who set none."""
 
 
 @dataclass(frozen=True)
@@ -47,11 +50,17 @@ class Consensus:
     """The outcome, one number per uid. incentive and dividends sum to 1, or are all 0; the rest lies in [0, 1]."""
 
     rank: tuple[float, ...]
+    """The stake-weighted sum of clipped weights on it."""
     trust: tuple[float, ...]
+    """What clipping left of the weights on it."""
     consensus: tuple[float, ...]
+    """The weight that enough stake supports."""
     incentive: tuple[float, ...]
+    """Its share of the ranks."""
     validator_trust: tuple[float, ...]
+    """What clipping left of its own weights."""
     dividends: tuple[float, ...]
+    """Its share for supporting those with incentive."""
 
 
 def weighted_median(votes: Sequence[tuple[float, int]], total: int, kappa: Fraction = KAPPA) -> float:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from bittensor import ChainError
+
 from sn37.devnet.chain.chain import Chain
 from sn37.devnet.chain.state import (
     NeuronRow,
@@ -20,7 +22,7 @@ from sn37.devnet.chain.state import (
     weights_at,
 )
 
-__all__ = ["UnknownItem", "storage", "storage_map", "subnet_metagraph", "subnet_neurons"]
+__all__ = ["storage", "storage_map", "subnet_metagraph", "subnet_neurons"]
 
 Params = Sequence[int | str]
 Pair = tuple[int | str, object]
@@ -32,12 +34,8 @@ _BLOCK_HASHES = 2_400
 _SYMBOL = "\N{GREEK SMALL LETTER ALPHA}".encode()
 
 
-class UnknownItem(LookupError):
-    """The embedded chain does not keep this item."""
-
-
 def storage(chain: Chain, item: str, params: Params, block: int) -> object:
-    """The value of a storage item (`Pallet.Item`) as of `block`; None where it has none."""
+    """The value of a storage item (`Pallet.Item`) as of `block`; None where it has none. Raises ChainError."""
     if item == "Timestamp.Now":
         return round(chain.timestamp(block).timestamp() * 1000)
     if item == "System.BlockHash":
@@ -48,7 +46,7 @@ def storage(chain: Chain, item: str, params: Params, block: int) -> object:
         return next((value for key, value in pairs if key == wanted[1]), None)
     pallet, _, name = item.partition(".")
     if pallet != "SubtensorModule" or len(params) != 1:
-        raise UnknownItem(f"the embedded chain keeps no {item}")
+        raise ChainError(f"the embedded chain keeps no {item}")
     netuid = int(params[0])
     rules = rules_of(chain.store, netuid)
     if name in _RULES:
@@ -57,7 +55,7 @@ def storage(chain: Chain, item: str, params: Params, block: int) -> object:
         return [_VECTORS[name](neuron) for neuron in neurons_at(chain.store, netuid, block)]
     if name == "SubnetworkN":
         return len(neurons_at(chain.store, netuid, block))
-    raise UnknownItem(f"the embedded chain keeps no {item}")
+    raise ChainError(f"the embedded chain keeps no {item}")
 
 
 def _recent_hash(chain: Chain, number: int, block: int) -> str | None:
@@ -66,11 +64,11 @@ def _recent_hash(chain: Chain, number: int, block: int) -> str | None:
 
 
 def storage_map(chain: Chain, item: str, params: Params, block: int) -> list[Pair]:
-    """All (key, value) pairs of a storage map as of `block`."""
+    """All (key, value) pairs of a storage map as of `block`. Raises ChainError."""
     if item in _PER_SUBNET:
         return [(netuid, _PER_SUBNET[item](chain, netuid, block)) for netuid in chain.netuids]
     if item not in _KEYED or len(params) != 1:
-        raise UnknownItem(f"the embedded chain keeps no map {item}")
+        raise ChainError(f"the embedded chain keeps no map {item}")
     return _KEYED[item](chain, int(params[0]), block)
 
 

@@ -29,10 +29,8 @@ class Pace:
 
     block_time_s: float
     """Wall-clock seconds from block to block."""
-
     block: int
     """The block from which they do."""
-
     since: float
     """When that block was the head, in seconds of the wall clock."""
 

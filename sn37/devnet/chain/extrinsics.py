@@ -30,16 +30,12 @@ class Extrinsic:
 
     address: str
     """Who signed it."""
-
     nonce: int
     """How many calls that account has sent before."""
-
     call: str
     """Canonical JSON of module, function and params."""
-
     signature: bytes
     """Over `payload`."""
-
     crypto_type: int = _SR25519
     """The kind of key, as bittensor numbers them."""
 

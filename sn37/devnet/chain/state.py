@@ -46,43 +46,30 @@ class Rules:
 
     tempo: int = 360
     """Blocks between two consensus steps, less one."""
-
     max_uids: int = 256
     """Places on the subnet."""
-
     immunity_blocks: int = 5_000
     """So long after its registration a neuron is not pruned before others."""
-
     min_allowed_weights: int = 1
     """The least number of weights in a row."""
-
     max_weight_limit: int = U16
     """The largest share one weight may have, as a u16 fraction."""
-
     weights_rate_limit: int = 100
     """Blocks between two rows of weights of one validator."""
-
     weights_version: int = 0
     """The least version key that is taken."""
-
     min_stake: float = 0.0
     """The least stake to set weights with, in TAO."""
-
     commitment_rate_limit: int = 100
     """Blocks between two commitments of one hotkey."""
-
     commitment_bytes: int = 3_100
     """What one hotkey may commit in an epoch of the subnet; each commitment counts as 100 bytes at least."""
-
     activity_blocks: int = 5_000
     """A validator whose weights are older has no part in the consensus."""
-
     kappa: float = 0.5
     """The share of the voting stake that must support a weight."""
-
     commit_reveal: bool = False
     """Whether weights are sealed."""
-
     reveal_epochs: int = 1
     """After how many epochs of the subnet sealed weights are opened."""
 
@@ -105,37 +92,26 @@ class NeuronRow:
 
     uid: int
     """Its place on the subnet."""
-
     block: int
     """From which block on this row holds."""
-
     hotkey: str
     """Address of the key that signs for it."""
-
     coldkey: str
     """Address of its owner."""
-
     stake: int
     """In rao."""
-
     permit: bool
     """Whether it may validate."""
-
     registered: int
     """The block at which the hotkey got the uid."""
-
     last_update: int = 0
     """The block of its newest weights; 0: never."""
-
     consensus: int = 0
     """The weight that stake of at least kappa supports."""
-
     incentive: int = 0
     """Its share as a miner."""
-
     validator_trust: int = 0
     """What is left of its weights after clipping."""
-
     dividends: int = 0
     """Its share as a validator."""
 
@@ -146,10 +122,8 @@ class Commitment:
 
     hotkey: str
     """Who committed."""
-
     block: int
     """When."""
-
     fields: list[dict[str, str]]
     """What, as the chain answers it: `[{"Raw5": "0x..."}]`."""
 

@@ -71,10 +71,8 @@ class Origin:
 
     seed: str
     """Decides every block's hash."""
-
     start_block: int
     """The number of its first block."""
-
     started_at: float
     """The time of its first block, in seconds since 1970."""
 

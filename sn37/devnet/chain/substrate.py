@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, NoReturn, Protocol, cast
 from bittensor import Balance, ChainError, ExtrinsicResult
 
 from sn37.clock import SECONDS_PER_BLOCK
-from sn37.devnet.chain.answers import Pair, Params, UnknownItem, storage, storage_map, subnet_metagraph, subnet_neurons
+from sn37.devnet.chain.answers import Pair, Params, storage, storage_map, subnet_metagraph, subnet_neurons
 from sn37.devnet.chain.chain import Chain
 from sn37.devnet.chain.extrinsics import Extrinsic, Refused, encode, next_nonce, payload
 
@@ -49,13 +49,10 @@ class ComposedCall:
 
     module: str
     """The pallet."""
-
     function: str
     """Its call."""
-
     params: Mapping[str, object]
     """The arguments, by name."""
-
     data: bytes
     """The canonical text of all that."""
 
@@ -152,20 +149,14 @@ class EmbeddedSubstrate:
     ) -> object:
         """One storage item as of a block."""
         block = await self._pinned(block_hash)
-        try:
-            return storage(self.chain, f"{module}.{storage_function}", params or [], block)
-        except UnknownItem as error:
-            raise ChainError(str(error)) from None
+        return storage(self.chain, f"{module}.{storage_function}", params or [], block)
 
     async def query_map(
         self, module: str, storage_function: str, params: Params | None = None, block_hash: str | None = None
     ) -> list[Pair]:
         """A whole storage map as of a block."""
         block = await self._pinned(block_hash)
-        try:
-            return storage_map(self.chain, f"{module}.{storage_function}", params or [], block)
-        except UnknownItem as error:
-            raise ChainError(str(error)) from None
+        return storage_map(self.chain, f"{module}.{storage_function}", params or [], block)
 
     async def map_has_entries(
         self, module: str, storage_function: str, params: Params, block_hash: str | None = None

@@ -103,34 +103,20 @@ class Reads:
         return JSONResponse(data)
 
     async def tree(self, request: Request) -> Response:
-        repo, commit = self._commit(request)
+        _, commit = self._commit(request)
         prefix = request.path_params.get("path", "").strip("/")
         recursive = request.query_params.get("recursive", "").lower() in ("true", "1")
         entries = _entries(commit, prefix, recursive)
         if prefix and not entries:
             raise Refused(404, f"{prefix} does not exist on {commit.hash}", "EntryNotFound")
-        if request.query_params.get("expand", "").lower() in ("true", "1"):
-            self._add_last_commits(repo, commit, entries)
         return _page(request, entries, _TREE_PAGE)
 
     async def paths_info(self, request: Request) -> Response:
-        repo, commit = self._commit(request)
+        _, commit = self._commit(request)
         form = parse_qs((await request.body()).decode())
-        everything = {entry["path"]: entry for entry in _entries(commit, "", recursive=True)}
-        entries = [everything[path] for path in form.get("paths", []) if path in everything]
-        if form.get("expand", [""])[0].lower() in ("true", "1"):
-            self._add_last_commits(repo, commit, entries)
+        known = {entry["path"]: entry for entry in _entries(commit, "", recursive=True)}
+        entries = [known[path] for path in form.get("paths", []) if path in known]
         return JSONResponse(entries)
-
-    def _add_last_commits(self, repo: Repo, commit: Commit, entries: list[dict[str, Any]]) -> None:
-        history = list(self.storage.history(repo, commit.hash))
-        for entry in entries:
-            last = history[0]
-            for older in history[1:]:
-                if older.files.get(entry["path"]) != commit.files.get(entry["path"]):
-                    break
-                last = older
-            entry["lastCommit"] = {"id": last.hash, "title": last.title, "date": last.date}
 
     async def refs(self, request: Request) -> Response:
         repo, _ = self._commit(request)

@@ -41,12 +41,16 @@ class Conflict(Exception):
 
 @dataclass(frozen=True)
 class File:
-    """One file of a commit. oid: git's blob hash (of the pointer, for an LFS file)."""
+    """One file of a commit."""
 
     size: int
+    """In bytes."""
     sha256: str
+    """The name of its blob."""
     oid: str
+    """Git's blob hash; of the pointer, for an LFS file."""
     lfs: bool
+    """Whether git keeps a pointer in its place."""
 
 
 @dataclass(frozen=True)
@@ -54,21 +58,31 @@ class Commit:
     """One commit: the whole listing of its files, so that no history is needed to read it."""
 
     hash: str
+    """Its name."""
     parent: str | None
+    """The commit before it."""
     date: str
+    """When, as ISO 8601 in UTC."""
     author: str
+    """The user who made it."""
     title: str
+    """The first line of its message."""
     message: str
+    """The rest of it."""
     files: Mapping[str, File]
+    """Path -> file."""
 
 
 @dataclass(frozen=True)
 class Repo:
-    """What names a repo. type: "models", "datasets" or "spaces"."""
+    """What names a repo."""
 
     type: str
+    """One of REPO_TYPES."""
     namespace: str
+    """Its owner."""
     name: str
+    """Its name there."""
 
     def __post_init__(self) -> None:
         for part in (self.namespace, self.name):

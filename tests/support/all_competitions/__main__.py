@@ -96,3 +96,7 @@ def _show_split(console: Console, scene: AllCompetitions, epochs: list[Epoch]) -
 def _short(item: str) -> str:
     repo, _, commit = item.partition("@")
     return f"{repo}@{commit[:8]}" if commit else Path(item).name
+
+
+if __name__ == "__main__":
+    sys.exit(main())
