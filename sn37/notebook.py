@@ -34,7 +34,7 @@ RESULT_FILE = "result_file"
 
 _MAX_SOCKET_FOLDER_BYTES = 85
 _PLAIN = (str, int, float, bool, type(None))
-_SECRET = re.compile(r"(^|_)(token|secret|password|mnemonic|api_?key|private_?key)$", re.IGNORECASE)
+_SECRET = re.compile(r"(^|[_.])(token|secret|password|mnemonic|api_?key|private_?key)$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Run:
 
 
 def run_notebook(
-    notebook: Path, parameters: Mapping[str, Any], out: Path, name: str, *, time_limit_s: int = 12 * 3600
+    notebook: Path, parameters: Mapping[str, object], out: Path, name: str, *, time_limit_s: int = 12 * 3600
 ) -> Run:
     """Execute a notebook into `out/name.ipynb` and `out/name.html`.
 
@@ -86,7 +86,7 @@ def _read_result(file: Path) -> dict[str, Any] | None:
 
 
 def _execute(
-    notebook: Path, values: Mapping[str, Any], executed: Path, scratch: Path, time_limit_s: int
+    notebook: Path, values: Mapping[str, object], executed: Path, scratch: Path, time_limit_s: int
 ) -> Sn37Error | None:
     """Let papermill run a notebook; the error that stopped it, if one did.
 
@@ -223,7 +223,7 @@ def _paired(target: ast.expr, value: ast.expr | None) -> Iterator[tuple[str, ast
             yield node.id, value
 
 
-def check_parameters(notebook: Path, parameters: Mapping[str, Any]) -> None:
+def check_parameters(notebook: Path, parameters: Mapping[str, object]) -> None:
     """Refuse what papermill only warns of: unknown parameters, a missing parameters cell, values it garbles."""
     known = set(parameters_of(notebook))
     if RESULT_FILE not in known:
@@ -236,25 +236,18 @@ def check_parameters(notebook: Path, parameters: Mapping[str, Any]) -> None:
         _check_plain(name, value)
 
 
-def _check_plain(name: str, value: Any) -> None:
-    if _SECRET.search(name):
+def _check_plain(name: str, value: object) -> None:
+    """Refuse what a notebook cannot keep, or must not, also inside lists and dictionaries."""
+    if _SECRET.search(name) and isinstance(value, str):
         raise ConfigError(f"parameter {name} looks like a secret; notebooks keep their parameters, use the environment")
-    if isinstance(value, Mapping):
+    if isinstance(value, list):
+        for item in value:
+            _check_plain(name, item)
+    elif isinstance(value, Mapping):
         for key, item in value.items():
             if not isinstance(key, str):
                 raise ConfigError(f"parameter {name} has the key {key!r}; expected text")
-            _check_plain_value(f"{name}.{key}", item)
-    else:
-        _check_plain_value(name, value)
-
-
-def _check_plain_value(name: str, value: Any) -> None:
-    if isinstance(value, list):
-        for item in value:
-            _check_plain_value(name, item)
-    elif isinstance(value, Mapping):
-        for key, item in value.items():
-            _check_plain_value(f"{name}.{key}", item)
+            _check_plain(f"{name}.{key}", item)
     elif not isinstance(value, _PLAIN):
         raise ConfigError(f"parameter {name} is a {type(value).__name__}; expected a JSON value")
     elif isinstance(value, float) and not math.isfinite(value):

@@ -74,7 +74,7 @@ class _File(Checked):
     )
 
 
-def read_pipeline(path: Path, overrides: Mapping[str, Any] | None = None) -> Pipeline:
+def read_pipeline(path: Path, overrides: Mapping[str, object] | None = None) -> Pipeline:
     """Read a pipeline file (YAML). Raises ConfigError naming the file and every mistake in it.
 
     The notebook lies beside the file, or in the folder `notebooks` beside the file's own folder, or is a shipped one.
@@ -100,12 +100,19 @@ def read_pipeline(path: Path, overrides: Mapping[str, Any] | None = None) -> Pip
     )
 
 
-def _overridden(parameters: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+def _overridden(parameters: Mapping[str, Any], overrides: Mapping[str, object]) -> dict[str, Any]:
     """The parameters with others in their place; `more.wandb` names one entry of the dictionary `more`."""
     given = dict(parameters)
     for place, value in overrides.items():
-        name, _, key = place.partition(".")
-        given[name] = {**given.get(name, {}), key: value} if key else value
+        *path, last = place.split(".")
+        table = given
+        for name in path:
+            inner = table.get(name, {})
+            if not isinstance(inner, Mapping):
+                raise ConfigError(f"parameter {place}: {name} is {inner!r}; expected a dictionary")
+            table[name] = dict(inner)
+            table = table[name]
+        table[last] = value
     return given
 
 
@@ -203,7 +210,7 @@ def run_forever(
         sleep(min(pipeline.poll_s * 2 ** min(failures, 20), _LONGEST_PAUSE_S))
 
 
-def _postponed_to(result: Mapping[str, Any], block: int) -> int | None:
+def _postponed_to(result: Mapping[str, object], block: int) -> int | None:
     """The block from which on the chain takes the weights that it has just refused as too soon."""
     wanted = result.get("weights_possible_from")
     return wanted if isinstance(wanted, int) and wanted > block else None

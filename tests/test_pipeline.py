@@ -72,6 +72,16 @@ def test_a_parameter_that_looks_like_a_secret_is_refused(tmp_path):
         run_notebook(book, {"hub_token": "abc"}, tmp_path / "out", "first")
 
 
+@pytest.mark.parametrize(("key", "secret"), [("hub_token", True), ("password", True), ("max_tokens", False)])
+def test_a_secret_inside_a_dictionary_is_refused_too(tmp_path, key, secret):
+    book = notebook(tmp_path / "book.ipynb", RESULT)
+    if secret:
+        with pytest.raises(ConfigError, match=rf"parameter n\.{key} looks like a secret"):
+            check_parameters(book, {"n": {key: "abc"}})
+    else:
+        check_parameters(book, {"n": {key: "abc"}})
+
+
 @pytest.mark.parametrize("error", [ConfigError, DataFault, ChainFault])
 def test_an_error_raised_in_a_cell_keeps_its_type_and_text(tmp_path, error):
     cell = f"from sn37.errors import {error.__name__}\nraise {error.__name__}('because of it')"
@@ -126,6 +136,15 @@ def test_parameters_given_by_hand_replace_those_of_the_file(tmp_path):
     notebook(tmp_path / "book.ipynb", RESULT)
     chosen = read_pipeline(pipeline(tmp_path, "parameters: {n: 2}"), {"n": 5})
     assert run_once(chosen).result == {"summary": "n is 5"}
+
+
+def test_one_entry_of_a_dictionary_can_be_given_by_hand(tmp_path):
+    notebook(tmp_path / "book.ipynb", RESULT)
+    file = pipeline(tmp_path, "parameters: {n: 2, more: {hub: a, figures: {alpha: 0.5}}}")
+    chosen = read_pipeline(file, {"more.hub": "b", "more.figures.min_share": 0.1, "other.x": 1}).parameters
+    assert chosen == {"n": 2, "more": {"hub": "b", "figures": {"alpha": 0.5, "min_share": 0.1}}, "other": {"x": 1}}
+    with pytest.raises(ConfigError, match=r"parameter n\.x: n is 2; expected a dictionary"):
+        read_pipeline(file, {"n.x": 1})
 
 
 def test_the_notebook_and_the_report_join_the_record_the_result_names(tmp_path):

@@ -69,7 +69,7 @@ def _blocks(parameters: Mapping[str, Any]) -> tuple[Callable[[], int], Callable[
     return subnet.head, sync_block
 
 
-def _split(text: str) -> tuple[str, Any]:
+def _split(text: str) -> tuple[str, object]:
     name, sign, value = text.partition("=")
     if not sign or not all(part.isidentifier() for part in name.split(".")):
         raise ConfigError(f"-p {text!r}: expected NAME=VALUE")

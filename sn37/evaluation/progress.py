@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 import time
 import warnings
-from collections.abc import Mapping
 from threading import Lock
-from typing import Any
+
+from sn37.workers.outcome import Message
 
 __all__ = ["Progress"]
 
@@ -34,7 +34,7 @@ class Progress:
             from tqdm.auto import tqdm
         disabled = True if os.environ.get("TQDM_DISABLE") else None  # None: where the output is no terminal
         self._bar = tqdm(total=models, unit="model", mininterval=_INTERVAL_S, miniters=0, disable=disabled)
-        self._running: dict[str, Mapping[str, Any]] = {}
+        self._running: dict[str, Message] = {}
         self._tokens: dict[tuple[str, str], int] = {}
         self._started = time.monotonic()
         self._lock = Lock()
@@ -45,7 +45,7 @@ class Progress:
     def __exit__(self, *_: object) -> None:
         self._bar.close()
 
-    def report(self, key: str, message: Mapping[str, Any]) -> None:
+    def report(self, key: str, message: Message) -> None:
         """What the worker of model `key` says: its stage, task, rows of samples, and tokens so far."""
         with self._lock:
             self._running[key] = message
