@@ -21,10 +21,12 @@ _TOLERANCE = 1e-9
 
 @dataclass(frozen=True)
 class Share:
-    """A competition and the share of the emission it gets, in (0, 1]."""
+    """A competition and the share of the emission it gets."""
 
     competition: Competition
+    """As it runs then."""
     share: float
+    """Its share of the emission, in (0, 1]."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,9 @@ class Period:
     """The split that holds from block `from_block` until the next period begins."""
 
     from_block: int
+    """The first block it holds at."""
     shares: tuple[Share, ...]
+    """They sum to 1, and no two have the same competition id."""
 
     def __post_init__(self) -> None:
         _check(f"the schedule from block {self.from_block}", self.shares)
@@ -40,10 +44,12 @@ class Period:
 
 @dataclass(frozen=True)
 class Schedule:
-    """The periods in the order of their blocks. default_id: the competition of legacy submissions."""
+    """What runs when."""
 
     periods: tuple[Period, ...]
+    """In the order of their blocks."""
     default_id: int = 1
+    """The competition of submissions in the legacy form, which name none."""
 
     def __post_init__(self) -> None:
         starts = [period.from_block for period in self.periods]

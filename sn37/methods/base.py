@@ -56,19 +56,18 @@ class TokenizerFault(ModelFault):
 
 @dataclass(frozen=True)
 class MethodResult:
-    """The outcome of one task for one model.
-
-    score: the raw score, lower is better; values: one number per sample (what the score is the mean
-    of, where it is one); details: per value, what a person wants to see (a reply, a token count), JSON data;
-    note: why the score is not simply the mean of the values, "" where it is; samples: the sample each
-    value belongs to, where some were left out; () where value i belongs to sample i.
-    """
+    """The outcome of one task for one model."""
 
     score: float
+    """The raw score, lower is better."""
     values: tuple[float, ...]
+    """One number per sample: what the score is the mean of, where it is one."""
     details: tuple[Mapping[str, Any], ...] = ()
+    """Per value, what a person wants to see (a reply, a token count), JSON data."""
     note: str = ""
+    """Why the score is not simply the mean of the values, "" where it is."""
     samples: tuple[int, ...] = ()
+    """The sample each value belongs to, where some were left out; () where value i belongs to sample i."""
 
 
 Flaw = Literal["", "does not decode", "too long", "no target", "over max_tokens"]

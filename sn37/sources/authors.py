@@ -35,17 +35,18 @@ class Authors:
 
 @dataclass(frozen=True)
 class SignedRuns:
-    """Where a subnet's validators log to wandb, and how they sign.
-
-    hotkey, signature: the config keys; the signature (hex) is over the run's id. config: what a run's
-    config must say besides.
-    """
+    """Where a subnet's validators log to wandb, and how they sign."""
 
     project: str
+    """The wandb project, `entity/project`."""
     netuid: int
+    """The subnet on whose metagraph the authors are looked up."""
     hotkey: str
+    """The key of a run's config that holds the author's hotkey."""
     signature: str
+    """The key that holds the hotkey's signature (hex) over the run's id."""
     config: Mapping[str, str] = field(default_factory=dict)
+    """What a run's config must say besides."""
 
     def rows(
         self, context: Context, *, min_stake: float, max_age_hours: float, run_rows: int

@@ -60,11 +60,14 @@ class DatasetReader(Protocol):
 
 @dataclass(frozen=True)
 class Run:
-    """One wandb run: id, config, and its history rows as dicts, read only when iterated over."""
+    """One wandb run."""
 
     id: str
+    """Its id within the project, over which its author signed."""
     config: Mapping[str, Any]
+    """What its author says of it, JSON data."""
     history: Iterable[Mapping[str, Any]]
+    """Its rows as logged, JSON data, read only when iterated over."""
 
 
 class RunReader(Protocol):
@@ -92,19 +95,23 @@ class Verifier(Protocol):
 
 @dataclass
 class Context:
-    """What a source may use for one task of one epoch.
-
-    generator: the task's own; as_of: the sync block's timestamp (UTC); notes: JSON data that goes into
-    the manifest (revisions, counts of dropped rows), filled by the source and the readers.
-    """
+    """What a source may use for one task of one epoch."""
 
     generator: random.Random
+    """The task's own: all that is drawn is drawn with it."""
     as_of: datetime
+    """The sync block's timestamp (UTC)."""
     datasets: DatasetReader
+    """Hub datasets, pinned at the sync block."""
     runs: RunReader
+    """The wandb runs that were alive then."""
     trusted: TrustedHotkeys
+    """Whose data counts."""
     verify: Verifier
+    """Whether a signature is a hotkey's own."""
     notes: dict[str, Any] = field(default_factory=dict)
+    """JSON data that goes into the manifest (revisions, counts of dropped rows), filled by the source and the
+    readers."""
 
     def drop(self, reason: str, count: int = 1) -> None:
         """Note that something was left out, and why."""

@@ -34,8 +34,11 @@ class Filter:
     """A condition that a row must meet; a row without the value does not."""
 
     path: Path
+    """Where in the row the value is."""
     op: str
+    """One of `OPERATORS`."""
     value: Any
+    """What it is compared with, as the competition file has it."""
 
     @classmethod
     def parse(cls, condition: Condition) -> Filter:

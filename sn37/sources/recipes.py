@@ -24,10 +24,12 @@ KINDS = (
 
 @dataclass(frozen=True)
 class Recipe:
-    """Parsed templates by name. listed: whether the choices come as a list in one column."""
+    """Parsed templates: how a row becomes a sample."""
 
     templates: Mapping[str, tuple[Template, ...]]
+    """By name; `choices` may be several."""
     listed: bool
+    """Whether the choices come as a list in one column."""
 
     @classmethod
     def parse(cls, texts: Mapping[str, str | Sequence[str]]) -> Recipe:

@@ -33,7 +33,9 @@ class Path:
     """A place in a row: a column, then positions of lists and names of fields."""
 
     column: str
+    """The row's column."""
     steps: tuple[str, ...] = ()
+    """Positions of lists and names of fields within it, outermost first."""
 
     @classmethod
     def parse(cls, text: str) -> Path:
@@ -63,9 +65,10 @@ class Path:
 
 @dataclass(frozen=True)
 class Template:
-    """A parsed template: texts and paths in turn."""
+    """A parsed template."""
 
     pieces: tuple[str | Path, ...]
+    """Texts and paths in turn."""
 
     @classmethod
     def parse(cls, text: str) -> Template:
