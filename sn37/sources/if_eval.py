@@ -3,8 +3,6 @@ any hub dataset with a question and its answer (protocol, sections 5 and 6)."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
@@ -13,19 +11,13 @@ from sn37.ifeval import draw_rules, instruction
 from sn37.sample import InstructionSample, Sample
 from sn37.sources.authors import MIN_STAKE
 from sn37.sources.base import Context, Count, source
-from sn37.sources.macrobench import REPO, answered
-from sn37.sources.pages import page_indices
+from sn37.sources.macrobench import REPO
+from sn37.sources.questions import Pair, from_dataset, from_macrobench, usable
 
-__all__ = ["IfEval", "question_and_answer"]
+__all__ = ["IfEval"]
 
-MAX_CHARACTERS = 20_000
 READ_PER_SAMPLE = 3
 """Questions read for each sample wanted: many answers are one word, and such questions are left out."""
-
-_MARKER = "[Input Question]"
-_CHOICE = re.compile(r"(?<!\S)([A-D])[.)]\s")
-
-Pair = tuple[str, str]
 
 
 @source("if_eval")
@@ -61,70 +53,14 @@ class IfEval:
         wanted = READ_PER_SAMPLE * self.count
         if self.repo:
             place = (self.repo, self.config, self.split)
-            found = _from_dataset(context, place, (self.question, self.answer), wanted, self.page_rows)
+            found = from_dataset(context, place, (self.question, self.answer), wanted, self.page_rows)
         else:
-            found = _from_macrobench(context, self.configs, self.min_stake, wanted)
-        usable = _usable(context, found)
-        neighbours = list(pairwise(usable))[: self.count]
+            found = from_macrobench(context, self.configs, self.min_stake, wanted)
+        questions = usable(context, found)
+        neighbours = list(pairwise(questions))[: self.count]
         samples: list[Sample] = [_sample(context, first, second, self.version) for first, second in neighbours]
         context.enough(samples, self.min_samples, self.repo or REPO)
         return samples
-
-
-def question_and_answer(challenge: str, letter: str) -> Pair | None:
-    """The question of a challenge without example and choices, and the text of the choice `letter`.
-
-    None where there are no choices A to D. They are looked for from the end, for a question may speak of `A.` too.
-    """
-    text = challenge.rpartition(_MARKER)[2]
-    choices: dict[str, str] = {}
-    end = len(text)
-    missing = list("ABCD")
-    for mark in reversed(list(_CHOICE.finditer(text))):
-        if missing and mark[1] == missing[-1]:
-            choices[missing.pop()] = text[mark.end() : end].strip()
-            end = mark.start()
-    question = text[:end].strip().removeprefix(":").strip()
-    if missing or not question or not all(choices.values()):
-        return None
-    return question, choices[letter].splitlines()[0].strip()
-
-
-def _from_macrobench(context: Context, configs: int, min_stake: float, wanted: int) -> Iterator[Pair]:
-    for challenge, letter in answered(context, configs=configs, max_samples=wanted, min_stake=min_stake):
-        pair = question_and_answer(challenge, letter)
-        if pair is None:
-            context.drop("challenges without a question and choices")
-        else:
-            yield pair
-
-
-def _from_dataset(
-    context: Context, place: tuple[str, str, str], columns: Pair, wanted: int, page_rows: int
-) -> Iterator[Pair]:
-    total = context.datasets.num_rows(*place)
-    indices = page_indices(context.generator, total, min(wanted, total), page_rows, place[0])
-    for row in context.datasets.rows(*place, indices, sorted(set(columns))):
-        question, answer = (row[column] for column in columns)
-        if isinstance(question, str) and isinstance(answer, str) and question.strip():
-            yield question.strip(), answer.strip()
-        else:
-            context.drop("rows without a question and an answer")
-
-
-def _usable(context: Context, pairs: Iterable[Pair]) -> list[Pair]:
-    """Those with an answer of several words, each question once: two alike would be answered alike."""
-    found: dict[str, str] = {}
-    for question, answer in pairs:
-        if len(question) + len(answer) > MAX_CHARACTERS:
-            context.drop(f"questions of over {MAX_CHARACTERS} characters")
-        elif len(answer.split()) < 2:
-            context.drop("answers of one word")
-        elif question in found:
-            context.drop("questions seen before")
-        else:
-            found[question] = answer
-    return list(found.items())
 
 
 def _sample(context: Context, first: Pair, second: Pair, version: int) -> InstructionSample:

@@ -15,7 +15,7 @@ from sn37.errors import DataFault
 from sn37.ifeval import conflict, instruction, interesting_words, rule_of
 from sn37.sample import InstructionSample, digest, from_record, to_record
 from sn37.sources import SOURCES, Context
-from sn37.sources.if_eval import question_and_answer
+from sn37.sources.questions import question_and_answer
 
 TRUSTED = "5Trusted"
 
