@@ -49,7 +49,7 @@ SEES = {
     "competitions": ("documents", "methods", "sources"),
     "evaluation": ("checks", "competitions", "engine", "methods", "records", "scratch", "workers"),
     "records": ("competitions", "documents"),
-    "validator": COMPOSED,
+    "validator": (*COMPOSED, "scratch"),
     "miner": COMPOSED,
     "analysis": ("records",),
     "devnet": (*COMPOSED, "miner"),

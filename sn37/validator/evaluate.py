@@ -123,7 +123,8 @@ def _outcomes(
     samples = {task.name: plan.epoch.samples_file(task.name) for task in plan.competition.tasks}
 
     def jobs() -> Iterator[tuple[str, Job]]:
-        for pick, model in fetched.models(picks):
+        for pick in picks:
+            model = fetched.model(pick.submission)
             if isinstance(model, Fault):
                 unfetched.append((pick, model))
                 progress.finished(pick.submission.hotkey)

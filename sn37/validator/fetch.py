@@ -1,16 +1,14 @@
-"""The second step of an epoch: its samples, its tokenizer, and the models, one ahead of the evaluation."""
+"""The second step of an epoch: its samples and its tokenizer; the models are fetched as they are evaluated."""
 
 from __future__ import annotations
 
 import platform
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from sn37.clock import generator
 from sn37.competition import EvalTask
@@ -18,8 +16,9 @@ from sn37.errors import EvaluatorFault, Sn37Error
 from sn37.html import table
 from sn37.records.epochs import Epoch
 from sn37.records.faults import Fault
-from sn37.records.manifest import Pick, TaskData
+from sn37.records.manifest import TaskData
 from sn37.sample import Sample, digest
+from sn37.submission import Submission
 from sn37.validator.plan import Plan
 from sn37.validator.stages import kept_fault
 
@@ -27,10 +26,7 @@ if TYPE_CHECKING:
     from sn37.chain import Subnet
     from sn37.hub import FetchedModel, Hub
 
-__all__ = ["Fetched", "ahead", "draw", "fetch", "versions"]
-
-T = TypeVar("T")
-R = TypeVar("R")
+__all__ = ["Fetched", "draw", "fetch", "versions"]
 
 
 @dataclass(frozen=True)
@@ -46,20 +42,15 @@ class Fetched:
     tokenizer: Path | None
     """The folder of the competition's tokenizer; None where each model brings its own."""
 
-    def models(self, picks: Iterable[Pick]) -> Iterator[tuple[Pick, FetchedModel | Fault]]:
-        """The models, or why one cannot be had, in the order asked for; the next one is fetched meanwhile."""
-
-        def fetch_one(pick: Pick) -> FetchedModel | Fault:
-            submission = pick.submission
-            assert submission.model is not None, "only well-formed submissions are picked"
-            try:
-                return self.hub.fetch_model(submission.model, submission.hotkey, self.plan.competition.constraints)
-            except Sn37Error as error:
-                return Fault.of(error)
-            except Exception as error:  # what nobody foresaw is tied to this submission, until it meets the others too
-                return Fault("submission", Fault.of(error).reason)
-
-        return ahead(picks, fetch_one)
+    def model(self, submission: Submission) -> FetchedModel | Fault:
+        """A submission's model, or why it cannot be had."""
+        assert submission.model is not None, "only well-formed submissions are picked"
+        try:
+            return self.hub.fetch_model(submission.model, submission.hotkey, self.plan.competition.constraints)
+        except Sn37Error as error:
+            return Fault.of(error)
+        except Exception as error:  # what nobody foresaw is tied to this submission, until it meets the others too
+            return Fault("submission", Fault.of(error).reason)
 
     def _repr_html_(self) -> str:
         rows = [(name, data.samples, data.digest[:16]) for name, data in self.plan.manifest.data.items()]
@@ -139,17 +130,3 @@ def _known(epoch: Epoch, task: EvalTask, data: TaskData | None) -> tuple[Sample,
     if digest(samples) != data.digest:
         raise EvaluatorFault(f"the samples of {task.name} in {epoch.folder} were changed; remove the folder")
     return samples
-
-
-def ahead(items: Iterable[T], work: Callable[[T], R], lookahead: int = 1) -> Iterator[tuple[T, R]]:
-    """`(item, work(item))` in order, with up to `lookahead` later items already under way."""
-    with ThreadPoolExecutor(1, thread_name_prefix="fetch") as pool:
-        queue: deque[tuple[T, Future[R]]] = deque()
-        for item in items:
-            queue.append((item, pool.submit(work, item)))
-            if len(queue) > lookahead:
-                first, future = queue.popleft()
-                yield first, future.result()
-        while queue:
-            first, future = queue.popleft()
-            yield first, future.result()

@@ -18,16 +18,16 @@ import contextlib
 import hashlib
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from sn37.files import write_json
+from sn37.files import write_bytes, write_json
+from sn37.scratch import ScratchFolder
 from sn37.validator.decide import Decided, competition_weights_at
 from sn37.validator.step import step_of
 
@@ -81,8 +81,8 @@ class Mirror:
                 "run": {"project": self.project, "entity": self.entity, "id": run_id, "name": name},
                 "config": {**config, "type": "validator"},
                 "steps": [str(path) for path in steps],
-                "target": str(folder / f"run-{run_id}.wandb"),
-            }
+            },
+            folder / f"run-{run_id}.wandb",
         )
         return f"epoch {place + 1} of {EPOCHS_PER_RUN} in the {self.mode} run {name}"
 
@@ -92,17 +92,19 @@ class Mirror:
         known = sorted(path for path in folder.glob("*.json") if path.name[0] != ".")
         suffix = f".{step['step_competition_id']}.{step['block']}.json"
         path = next((p for p in known if p.name.endswith(suffix)), folder / f"{len(known):08d}{suffix}")
-        data = {"uid": self.uid, "hotkey": self.hotkey, "version": self.version, "step": dict(step)}
-        write_json(path, data)
+        write_json(path, {"uid": self.uid, "hotkey": self.hotkey, "version": self.version, "step": step})
         known = sorted({*known, path})
         start = known.index(path) // EPOCHS_PER_RUN * EPOCHS_PER_RUN
         return known[start : start + EPOCHS_PER_RUN], known.index(path) - start
 
-    def _run_wandb(self, request: Mapping[str, object]) -> None:
-        """Let wandb write in a process of its own. Raises RuntimeError where it fails or takes too long."""
+    def _run_wandb(self, request: Mapping[str, object], target: Path) -> None:
+        """Let wandb write in a process of its own, an offline run to `target`.
+
+        Raises RuntimeError where it fails or takes too long.
+        """
         command = [sys.executable, "-P", "-c", f"from {__name__} import _write; _write()"]
         with (
-            _scratch(self.root.absolute()) as scratch,
+            ScratchFolder() as scratch,
             subprocess.Popen(
                 command,
                 stdin=subprocess.PIPE,
@@ -120,26 +122,13 @@ class Mirror:
                 raise RuntimeError(f"wandb took more than {self.timeout_s:g} s and was stopped") from None
             finally:
                 _kill(child)
-        if child.returncode:
-            last = told.strip().splitlines()[-1:] or ["no message"]
-            raise RuntimeError(f"wandb failed: {last[0][:300]}")
-
-
-@contextlib.contextmanager
-def _scratch(root: Path) -> Iterator[Path]:
-    """A folder for one process, removed with what killed ones have left."""
-    import psutil
-
-    for left in root.glob(".scratch-*"):
-        if not psutil.pid_exists(int(left.name.removeprefix(".scratch-"))):
-            shutil.rmtree(left, ignore_errors=True)
-    folder = root / f".scratch-{os.getpid()}"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+            if child.returncode:
+                last = told.strip().splitlines()[-1:] or ["no message"]
+                raise RuntimeError(f"wandb failed: {last[0][:300]}")
+            if self.mode == "offline":
+                # Only now, for wandb writes until its process ends.
+                (written,) = scratch.glob("wandb/offline-run-*/run-*.wandb")
+                write_bytes(target, written.read_bytes())
 
 
 def _environment(mode: str, scratch: str) -> dict[str, str]:
@@ -194,11 +183,6 @@ def _write() -> None:
             step = json.loads(Path(path).read_text(encoding="utf-8"))["step"]
             run.log({**step, "_timestamp": step["time"]}, step=place)
     run.finish()
-    if not online:
-        (written,) = Path(request["scratch"]).glob("wandb/offline-run-*/run-*.wandb")
-        target = Path(request["target"])
-        target.parent.mkdir(exist_ok=True)
-        written.replace(target)
 
 
 def mirror_epoch(decided: Decided, hotkey: str) -> str:

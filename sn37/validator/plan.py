@@ -128,6 +128,7 @@ def plan(settings: Settings, subnet: Subnet, hub: Hub) -> Plan:
     epoch = Records(settings.root / "records").epoch(competition.id, sync_block)
     newest = sync_block == settings.clock.sync_block(head)
     with kept_fault(epoch, "plan"):
+        known, block_hash = epoch.read(Manifest), _block_hash(subnet, sync_block)
         fresh = Manifest(
             competition=competition,
             competition_digest=competition.digest,
@@ -138,17 +139,18 @@ def plan(settings: Settings, subnet: Subnet, hub: Hub) -> Plan:
             own_tasks={name: _digest_of(name) for name in settings.tasks},
             clock=settings.clock,
             sync_block=sync_block,
-            block_hash=_block_hash(subnet, sync_block),
-            as_of=subnet.timestamp(sync_block),
+            block_hash=block_hash,
+            # A node need not keep the state of a block that was planned before.
+            as_of=known.as_of if known and known.block_hash == block_hash else subnet.timestamp(sync_block),
             figures=settings.figures,
             limits=settings.limits,
             uids={},
             submissions=(),
         )
-        manifest = _recalled(epoch, fresh)
-        if manifest is None:
-            manifest = _filled(fresh, settings, schedule, subnet)
-            epoch.write(manifest)
+        if known is not None and _holds(epoch, known, fresh):
+            return Plan(settings, known, newest)
+        manifest = _filled(fresh, settings, schedule, subnet)
+        epoch.write(manifest)
         return Plan(settings, manifest, newest)
 
 
@@ -176,19 +178,18 @@ def _block_hash(subnet: Subnet, block: int) -> str:
     return found
 
 
-def _recalled(epoch: Epoch, fresh: Manifest) -> Manifest | None:
-    """The epoch as it was planned before, where that still holds: always once decided, else for equal settings."""
-    known = epoch.read(Manifest)
-    if known is None:
-        return None
+def _holds(epoch: Epoch, known: Manifest, fresh: Manifest) -> bool:
+    """Whether the epoch stays as it was planned before: always once decided, else for equal settings.
+
+    Raises ConfigError where the record is of another chain.
+    """
     if epoch.sealed and known.block_hash != fresh.block_hash:
         raise ConfigError(
             f"the records in {epoch.folder.parent.parent} are of another chain, where block {fresh.sync_block} had "
             "another hash; choose another root"
         )
     settled = ("block_hash", "competition_digest", "shares", "netuid", "limits", "figures")
-    same = all(getattr(known, name) == getattr(fresh, name) for name in settled)
-    return known if epoch.sealed or same else None
+    return epoch.sealed or all(getattr(known, name) == getattr(fresh, name) for name in settled)
 
 
 def _filled(fresh: Manifest, settings: Settings, schedule: Schedule, subnet: Subnet) -> Manifest:

@@ -292,13 +292,6 @@ def test_no_place_to_write_ends_in_a_sentence(tmp_path):
     assert mirror(tmp_path).log({}).startswith("not mirrored: KeyError")
 
 
-def test_what_a_killed_process_left_is_removed(tmp_path):
-    left = tmp_path / f".scratch-{2**22 + 1}"
-    (left / "wandb").mkdir(parents=True)
-    mirror(tmp_path).log(epoch(1000))
-    assert not left.exists()
-
-
 def decided(root):
     """A decided epoch as the validator makes it, over a record on disk."""
     work = Records(root / "records").epoch(4, 1000)
