@@ -57,6 +57,21 @@ def test_a_wrong_parameter_is_named(wrong, told):
     assert told in str(caught.value)
 
 
+def test_every_wrong_parameter_is_named_in_one_go():
+    with pytest.raises(ConfigError) as caught:
+        Settings.of(devise="cpu", netuid=-1, wallet=3, more={"figures": {"alhpa": 1, "min_share": 3}, "cadence": 0})
+    told = str(caught.value).splitlines()
+    assert [line.partition(";")[0] for line in sorted(told)] == [
+        "parameters: [clock]: cadence is 0",
+        "parameters: [figures]: min_share is 3",
+        "parameters: [figures]: unknown field alhpa",
+        "parameters: netuid is -1",
+        "parameters: unknown field devise",
+        "parameters: wallet is 3",
+    ]
+    assert sum(line.endswith(("did you mean 'device'?", "did you mean 'alpha'?")) for line in told) == 2
+
+
 def cell_values() -> dict[str, object]:
     """What the parameters cell of the epoch's notebook sets."""
     book = nbformat.read(shipped("notebooks", "validator_epoch.ipynb"), 4)
