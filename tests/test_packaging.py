@@ -95,12 +95,6 @@ RUN_NOT_IMPORTED = {
 }
 """Dependencies that no module imports, and what they are for."""
 
-USED_SOON = {
-    "datasets": "names of configs and splits, once the data room resolves them so",
-}
-"""Dependencies that the rest of the library is about to import; none may stay here."""
-
-
 PARTS = {"pydantic-core": "pydantic"}
 """Packages that another one brings in the one version it goes with, and offers as its own."""
 
@@ -131,7 +125,7 @@ def test_every_imported_package_is_a_declared_dependency():
 
 def test_every_declared_dependency_is_imported():
     unused = names_of(PROJECT["dependencies"]) - frozenset().union(*importers())
-    assert unused - USED_SOON.keys() == RUN_NOT_IMPORTED.keys()
+    assert unused == RUN_NOT_IMPORTED.keys()
 
 
 def test_the_version_is_told_once():
