@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import functools
+import hashlib
 import json
 from base64 import b64decode
 from collections.abc import Callable, Mapping, Sequence
@@ -93,7 +94,6 @@ class PinnedDatasets:
         self._given = dict(revisions or {})
         self._folder = Path(cache_dir).absolute()
         self._contents: dict[str, _Contents] = {}
-        self._row_counts: dict[tuple[str, str, str], list[int]] = {}
         with disk_faults(self._folder):
             self._folder.mkdir(parents=True, exist_ok=True)
             trim(self._folder, max_cache_bytes)
@@ -144,12 +144,11 @@ class PinnedDatasets:
 
     def _count(self, repo: str, config: str, split: str) -> list[int]:
         """Rows of each file of a split."""
-        if (repo, config, split) not in self._row_counts:
-            contents = self._open(repo)
-            files = [(path, contents.sizes[path]) for path in self._files(repo, config, split)]
-            place = replace(contents.repo, part=f"{config}, {split}")
-            self._row_counts[repo, config, split] = self._work("count_rows", place, {"files": files})["rows"]
-        return self._row_counts[repo, config, split]
+        contents = self._open(repo)
+        files = [(path, contents.sizes[path]) for path in self._files(repo, config, split)]
+        place = replace(contents.repo, part=f"{config}, {split}")
+        path = Path(place.folder) / "counts" / hashlib.sha256(json.dumps([config, split]).encode()).hexdigest()
+        return list(_kept(path, lambda: self._work("count_rows", place, {"files": files}))["rows"])
 
     def _open(self, name: str) -> _Contents:
         if name not in self._contents:
