@@ -12,6 +12,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,6 +26,7 @@ from sn37.sample import Sample, from_record, to_record
 __all__ = ["Job", "Task", "engine_of", "evaluate", "measure", "tokenize"]
 
 Report = Callable[[dict[str, object]], None]
+_REPORT_EVERY_S = 0.2
 
 
 def _read_samples(data: Any) -> tuple[Sample, ...] | Path:
@@ -108,17 +110,17 @@ def measure(job: Job, report: Report | None = None) -> Measurement:
     """Inspect the model and run every task on it. Raises ModelFault with the reason."""
     import torch
 
-    tell = report or (lambda message: None)
+    report = report or (lambda message: None)
     _prepare(job)
-    tell({"stage": "load"})
+    report({"stage": "load"})
     began = time.perf_counter()
     tokenizer, model = _load(job)
     load_s = time.perf_counter() - began
     engine = engine_of(job.engine, model, job.constraints, job.evaluation)
     known = json.loads(job.rows.read_text()) if job.rows else {}
     with _owned(job):
-        own = job.tokenizer is None
-        tasks = {task.name: _run_task(task, tokenizer, engine, tell, known.get(task.name), own) for task in job.tasks}
+        run = partial(_run_task, job, tokenizer=tokenizer, engine=engine, report=report)
+        tasks = {task.name: run(task, known=known.get(task.name)) for task in job.tasks}
     return Measurement(
         tasks=tasks,
         parameters=sum(parameter.numel() for parameter in model.parameters()),
@@ -211,43 +213,43 @@ def engine_of(name: str, model: Any, constraints: Constraints, evaluation: Evalu
 
 
 def _run_task(
-    task: Task, tokenizer: Any, engine: Any, tell: Report, known: Sequence[Sequence[Any]] | None, own_tokenizer: bool
+    job: Job, task: Task, tokenizer: Any, engine: Any, report: Report, known: Sequence[Sequence[Any]] | None
 ) -> TaskResult:
     """One task's raw score and what it came from. known: its rows, where `tokenize` has made them."""
     samples = _samples(task)
     method = METHODS[task.method](**task.method_args)
     done = {"rows": 0, "tokens": 0}
-    began = last = time.perf_counter()
+    began = reported = time.perf_counter()
+
+    def say(**more: object) -> None:
+        seconds = time.perf_counter() - began
+        report({"stage": "task", "task": task.name, "samples": len(samples), "seconds": seconds, **done, **more})
 
     def progress(rows: int, tokens: int) -> None:
-        nonlocal last
+        nonlocal reported
         done["rows"] += rows
         done["tokens"] += tokens
-        if time.perf_counter() - last > 0.2:
-            last = time.perf_counter()
-            tell({"stage": "task", "task": task.name, "samples": len(samples), "seconds": last - began, **done})
+        if time.perf_counter() - reported > _REPORT_EVERY_S:
+            reported = time.perf_counter()
+            say()
 
-    tell({"stage": "task", "task": task.name, "samples": len(samples), "seconds": 0.0, **done})
+    say()
     if known is None:
-        rows = rows_of(method, samples, tokenizer, engine.sequence_length, own_tokenizer=own_tokenizer)
+        own = job.tokenizer is None
+        rows = rows_of(method, samples, tokenizer, engine.sequence_length, own_tokenizer=own)
     else:
         rows = tuple(Row(sample, tuple(tokens), *rest) for sample, tokens, *rest in known)
     result = method.score(rows, samples, tokenizer, engine, progress)
     if not all(math.isfinite(value) for value in (result.score, *result.values)):
         raise ModelFault(f"{task.name}: the raw score is not finite")
-    if result.score < 0:
-        raise EvaluatorFault(
-            f"{task.name}: the raw score is {result.score!r}; a loss is 0 or more: correct the method {task.method}"
-        )
-    seconds = time.perf_counter() - began
-    tell({"stage": "task", "task": task.name, "samples": len(samples), "seconds": seconds, **done, "done": True})
+    say(done=True)
     return TaskResult(
         score=result.score,
         values=result.values,
         details=tuple(_shortened(detail) for detail in result.details),
         note=result.note,
         samples=result.samples,
-        seconds=seconds,
+        seconds=time.perf_counter() - began,
         tokens=done["tokens"],
     )
 
@@ -276,5 +278,6 @@ def _peak_bytes(device: str) -> int:
         import torch
 
         return int(torch.cuda.max_memory_allocated())
-    lines = Path("/proc/self/status").read_text().splitlines() if Path("/proc/self/status").exists() else []
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), 0)
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -117,13 +117,13 @@ class Mirror:
             ) as child,
         ):
             try:
-                _, told = child.communicate(json.dumps({**request, "scratch": str(scratch)}), timeout=self.timeout_s)
+                _, errors = child.communicate(json.dumps({**request, "scratch": str(scratch)}), timeout=self.timeout_s)
             except subprocess.TimeoutExpired:
                 raise RuntimeError(f"wandb took more than {self.timeout_s:g} s and was stopped") from None
             finally:
                 _kill(child)
             if child.returncode:
-                last = told.strip().splitlines()[-1:] or ["no message"]
+                last = errors.strip().splitlines()[-1:] or ["no message"]
                 raise RuntimeError(f"wandb failed: {last[0][:300]}")
             if self.mode == "offline":
                 # Only now, for wandb writes until its process ends.
