@@ -19,6 +19,7 @@ from typing import Any
 from sn37.errors import EvaluatorFault, ModelFault, Sn37Error
 from sn37.evaluation.job import Job, Report, measure
 from sn37.records.codec import to_data, typed
+from sn37.records.results import Measurement
 from sn37.submission import file_digest
 from sn37.workers.executors import Executor, Limits, Outcome
 from sn37.workers.isolation import WorkerDied
@@ -35,7 +36,7 @@ def needs_control(trouble: Sn37Error) -> bool:
     return isinstance(trouble, WorkerDied) or trouble.owner in ("data", "user", "chain")
 
 
-def fault_of(trouble: Sn37Error, control: Outcome) -> Sn37Error:
+def fault_of(trouble: Sn37Error, control: Measurement | Sn37Error) -> Sn37Error:
     """Whose fault a worker's trouble is: the model's where the control run went well, else what it was at first."""
     if not isinstance(control, Sn37Error):
         return ModelFault(f"the evaluation failed while a control model's went well: {trouble}")

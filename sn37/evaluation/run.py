@@ -58,20 +58,28 @@ def evaluate_all(
                 yield key, given[key].payload()
 
         for key, outcome in executor.run(FUNCTION, payloads(), limits, on_progress):
-            measured = _measurement(outcome)
+            measured = _measurement(outcome, given[key])
             if isinstance(measured, Sn37Error) and needs_control(measured):
-                measured = fault_of(measured, control_run(executor, given[key], limits, control))
+                known_good = control_run(executor, given[key], limits, control)
+                measured = fault_of(measured, _measurement(known_good, given[key]))
             yield key, measured
 
 
-def _measurement(outcome: Outcome) -> Measurement | Sn37Error:
-    """What a worker sent, checked: a model may have got hold of its worker."""
+def _measurement(outcome: Outcome, job: Job) -> Measurement | Sn37Error:
+    """What a worker sent, checked, so that no score is a reason to stop later: a model may have got hold of it."""
     if isinstance(outcome, Sn37Error):
         return outcome
     try:
-        return typed(Measurement, outcome, "a worker's measurement")
+        measured = typed(Measurement, outcome, "a worker's measurement")
     except EvaluatorFault as error:
         return WorkerDied("garbage", str(error))
+    expected = {task.name for task in job.tasks}
+    if set(measured.tasks) != expected:
+        return WorkerDied("garbage", f"tasks {sorted(measured.tasks)} were measured; expected {sorted(expected)}")
+    for name, task in measured.tasks.items():
+        if task.score < 0:
+            return WorkerDied("garbage", f"the raw score of {name} is {task.score!r}; a loss is 0 or more")
+    return measured
 
 
 def _tokenize_once(executor: Executor, job: Job, limits: Limits, file: Path) -> None:

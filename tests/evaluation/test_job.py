@@ -12,6 +12,7 @@ from typing import Any
 
 import psutil
 import pytest
+from recorded import measurement, task_result
 
 from sn37.checks.tokenizer import byte_tokenizer
 from sn37.competition import Competition, Constraints, EvalTask, Fixed
@@ -21,6 +22,7 @@ from sn37.evaluation.job import Job, evaluate, measure, tokenize
 from sn37.evaluation.run import evaluate_all, preloaded
 from sn37.methods import MethodResult
 from sn37.methods.text_loss import TextLoss
+from sn37.records.codec import to_data
 from sn37.records.results import Measurement
 from sn37.sample import ChoiceSample, ReferenceSample, Sample, TextSample, to_record
 from sn37.workers.executors import Limits, LocalExecutor
@@ -268,7 +270,7 @@ def test_unknown_methods_and_engines_are_named(make: Callable[..., Path], tokeni
 def test_a_death_is_the_model_s_fault_only_if_a_control_run_lives(kind: Any) -> None:
     death = WorkerDied(kind, "killed by SIGSEGV")
     assert needs_control(death)
-    assert isinstance(fault_of(death, {"tasks": {}}), ModelFault)
+    assert isinstance(fault_of(death, measurement({})), ModelFault)
     blamed = fault_of(death, WorkerDied("signal", "the control died too"))
     assert type(blamed) is EvaluatorFault and "the control died too" in str(blamed)
     assert type(fault_of(death, ModelFault("even so"))) is EvaluatorFault
@@ -277,8 +279,49 @@ def test_a_death_is_the_model_s_fault_only_if_a_control_run_lives(kind: Any) -> 
 @pytest.mark.parametrize("trouble", [DataFault("no text"), ConfigError("no method"), ChainFault("gone")])
 def test_what_a_worker_blames_on_others_is_the_model_s_fault_if_a_control_run_lives(trouble: Sn37Error) -> None:
     assert needs_control(trouble)
-    assert isinstance(fault_of(trouble, {"tasks": {}}), ModelFault)
+    assert isinstance(fault_of(trouble, measurement({})), ModelFault)
     assert fault_of(trouble, type(trouble)("the same")) is trouble
+
+
+class Scripted:
+    """An executor whose workers send what a hostile one would; the control model's is honest."""
+
+    def __init__(self, sent: dict[str, Any]) -> None:
+        self.sent = sent
+
+    def run(self, function: str, payloads: Any, limits: Any, on_progress: Any = None) -> Iterator[tuple[str, Any]]:
+        for key, _ in payloads:
+            honest = function.endswith("evaluate_control")
+            yield key, to_data(measurement({"TEXTS": task_result(1.0)})) if honest else self.sent
+
+    def close(self) -> None: ...
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda sent: sent["tasks"]["TEXTS"].update(score=-1.0),
+        lambda sent: sent["tasks"]["TEXTS"].update(score=math.nan),
+        lambda sent: sent["tasks"]["TEXTS"].update(values=[math.inf]),
+        lambda sent: sent["tasks"].clear(),
+        lambda sent: sent["tasks"].update(MORE=sent["tasks"]["TEXTS"]),
+        lambda sent: sent.update(tasks=None),
+        lambda sent: sent.update(more=1),
+        lambda sent: sent.clear(),
+    ],
+)
+def test_what_a_worker_sends_is_believed_only_if_it_can_be_a_measurement(
+    spoil: Callable[[dict[str, Any]], None], tmp_path: Path
+) -> None:
+    whole = competition(tokenizer=None)
+    one = replace(whole, tasks=(replace(whole.tasks[0], weight=1.0),))
+    job = Job.of(one, tmp_path, SAMPLES, tokenizer=None)
+    sent: Any = to_data(measurement({"TEXTS": task_result(1.0)}))
+    honest, limits = Scripted(json.loads(json.dumps(sent))), Limits(1.0)
+    assert isinstance(dict(evaluate_all(honest, [("a", job)], limits, control=tmp_path))["a"], Measurement)
+    spoil(sent)
+    outcome = dict(evaluate_all(Scripted(sent), [("a", job)], limits, control=tmp_path))["a"]
+    assert type(outcome) is ModelFault and "control model's went well" in str(outcome)
 
 
 def test_a_model_that_takes_too_long_costs_its_miner(
