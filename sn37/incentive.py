@@ -62,7 +62,7 @@ class Challenge:
     incumbent: Contender | None
     """Who reigns until then, None before the first."""
     needed: float
-    """The contender takes over if its score is strictly below this; inf for the first, 0 in the incumbent's block."""
+    """The contender takes over if its score is strictly below this; inf for the first."""
 
     @property
     def succeeds(self) -> bool:
@@ -102,12 +102,8 @@ def reign(contenders: Iterable[Contender], epsilon: Epsilon, now: int) -> Reign:
     challenges: list[Challenge] = []
     incumbent: Contender | None = None
     for contender in _finite(contenders):
-        if incumbent is None:
-            needed = math.inf
-        elif contender.block == incumbent.block:
-            needed = 0.0  # a loss is never below 0
-        else:
-            needed = incumbent.score * (1 - epsilon.at(now, incumbent.block))
+        # One of the incumbent's own block comes after it for its score is no lower, so it never takes over.
+        needed = math.inf if incumbent is None else incumbent.score * (1 - epsilon.at(now, incumbent.block))
         challenge = Challenge(contender, incumbent, needed)
         challenges.append(challenge)
         if challenge.succeeds:

@@ -50,10 +50,13 @@ class TextLoss:
             first = (tokenizer.eos_token_id,)
         found = []
         for i, sample in enumerate(of_kind(samples, TextSample, "text_loss")):
-            if sample.text:
-                tokens = encode(tokenizer, sample.text)
-                kept, flaw, size = fitted(tokenizer, sample.text, tokens, sequence_length - len(first))
-                found.append(Row(i, first + kept, 1, size, "no target" if len(first + kept) < 2 and not flaw else flaw))
+            if not sample.text:
+                continue
+            kept, flaw, size = fitted(
+                tokenizer, sample.text, encode(tokenizer, sample.text), sequence_length - len(first)
+            )
+            tokens = first + kept
+            found.append(Row(i, tokens, 1, size, flaw if flaw or len(tokens) > 1 else "no target"))
         if not found:
             raise DataFault(f"text_loss has no text left of {len(samples)}; expected texts, not empty ones")
         return tuple(found)
