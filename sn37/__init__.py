@@ -1,11 +1,15 @@
 """sn37: a Jupyter-first research toolkit for finetuning competitions on Bittensor (subnet 37).
 
 The names here are the rules of the game: values and pure functions, without chain, hub or GPU.
-What does the work lies in the packages beside them: `sn37.chain`, `sn37.hub`, `sn37.sources`,
-`sn37.methods`, `sn37.engine`, `sn37.validator`, `sn37.miner`, `sn37.analysis`.
+Beside them stands what a researcher needs: `source`, `method`, `task`, `draw`, `evaluate`, `public`.
+What does the work lies in the packages: `sn37.chain`, `sn37.hub`, `sn37.sources`, `sn37.methods`, `sn37.engine`,
+`sn37.validator`, `sn37.miner`, `sn37.analysis`.
 """
 
 from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 from sn37.clock import Clock, generator, picked_up, seed_of
 from sn37.competition import (
@@ -41,7 +45,35 @@ from sn37.sample import ChoiceSample, InstructionSample, ReferenceSample, TextSa
 from sn37.schedule import Period, Schedule, Share, fund
 from sn37.submission import ModelId, Submission, content_hash, secure_hash
 
+if TYPE_CHECKING:
+    from sn37.competitions import public
+    from sn37.evaluation.local import Data, draw, evaluate, task
+    from sn37.methods import method
+    from sn37.sources import source
+
 __version__ = "0.1.0"
+
+_LAZY = {
+    "Data": "sn37.evaluation.local",
+    "draw": "sn37.evaluation.local",
+    "evaluate": "sn37.evaluation.local",
+    "method": "sn37.methods",
+    "public": "sn37.competitions",
+    "source": "sn37.sources",
+    "task": "sn37.evaluation.local",
+}
+"""For researchers, imported when first used: they need more than the standard library."""
+
+
+def __getattr__(name: str) -> object:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'sn37' has no attribute {name!r}")
+    return getattr(import_module(_LAZY[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 __all__ = [
     "ChainFault",
@@ -51,6 +83,7 @@ __all__ = [
     "ConfigError",
     "Constraints",
     "Contender",
+    "Data",
     "DataFault",
     "EvalTask",
     "Evaluation",
@@ -76,12 +109,18 @@ __all__ = [
     "beats",
     "competition_weights",
     "content_hash",
+    "draw",
+    "evaluate",
     "fund",
     "generator",
+    "method",
     "moving_average",
     "picked_up",
+    "public",
     "reign",
     "secure_hash",
     "seed_of",
+    "source",
     "subnet_weights",
+    "task",
 ]

@@ -47,7 +47,7 @@ SEES = {
     "data": ("hub", "sources", "workers"),
     "methods": ("engine.interface",),
     "competitions": ("documents", "methods", "sources"),
-    "evaluation": ("checks", "competitions", "engine", "methods", "records", "scratch", "workers"),
+    "evaluation": (*sorted({*LIBRARY} - {"evaluation"}), "analysis", "checks", "engine", "hub", "scratch", "workers"),
     "records": ("competitions", "documents"),
     "validator": (*COMPOSED, "scratch"),
     "miner": COMPOSED,
@@ -147,7 +147,8 @@ def allowed(room, target):
 def test_imports_run_downward_only(path):
     room = room_of(path)
     if room == "__init__":
-        assert {m.split(".")[1] for _, m in imported(path) if m.startswith("sn37.")} <= set(PURE)
+        # What researchers need is imported when it is first used; types alone name it.
+        assert {m.split(".")[1] for _, m in imported(path) if m.startswith("sn37.")} <= {*PURE, *LIBRARY}
         return
     assert room in SEES, f"sn37/{room} is a new room: give it a place in SEES"
     upward = [

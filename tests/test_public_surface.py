@@ -31,8 +31,11 @@ PUBLIC = [name for name in sn37.__all__ if name != "__version__"]
 def test_the_public_names_are_sorted_and_there_is_nothing_else():
     assert sn37.__all__ == sorted(sn37.__all__)
     modules = {module.name for module in pkgutil.iter_modules(sn37.__path__)}
-    offered = {name for name in vars(sn37) if not name.startswith("_")} - modules - {"annotations"}
-    assert offered == set(PUBLIC)
+    tools = {"TYPE_CHECKING", "annotations", "import_module"}
+    offered = {name for name in vars(sn37) if not name.startswith("_")} - modules - tools
+    assert offered | set(sn37._LAZY) == set(PUBLIC) == set(dir(sn37)) - {"__version__"}
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = sn37.nothing
 
 
 @pytest.mark.parametrize("name", PUBLIC)

@@ -18,7 +18,7 @@ from typing import Annotated, Any
 
 from sn37.competition import Competition, Constraints, Evaluation
 from sn37.errors import ConfigError, EvaluatorFault, ModelFault
-from sn37.methods import METHODS, Row, TokenizerFault, rows_of
+from sn37.methods import METHODS, Row, TokenizerFault, method, rows_of
 from sn37.records.codec import Plain, to_data, typed
 from sn37.records.results import MAX_REPLY_CHARACTERS, Measurement, TaskResult
 from sn37.sample import Sample, from_record, to_record
@@ -67,6 +67,8 @@ class Job:
     """What it is asked."""
     own_tasks: tuple[str, ...] = ()
     """The validator's own files and entry points with methods."""
+    cells: Path | None = None
+    """A file of methods that a notebook's cells define, pickled by the process that started this one; None for none."""
     engine: str = "fast"
     """`fast` or `reference`."""
     rows: Path | None = None
@@ -91,7 +93,7 @@ class Job:
         """The job of a competition's tasks. samples: by task, or a file of them each."""
         tasks = tuple(Task(t.name, t.method, t.method_args, samples[t.name]) for t in competition.tasks)
         given = competition.constraints, competition.evaluation
-        return cls(model, tokenizer, *given, tasks, tuple(own_tasks), engine)
+        return cls(model, tokenizer, *given, tasks, tuple(own_tasks), engine=engine)
 
     def payload(self) -> dict[str, object]:
         """The job as JSON data."""
@@ -145,9 +147,9 @@ def tokenize(payload: Mapping[str, object], report: Report | None = None) -> dic
     found: dict[str, object] = {}
     with _owned(job):
         for task in job.tasks:
-            method = METHODS[task.method](**task.method_args)
+            made = METHODS[task.method](**task.method_args)
             length = job.constraints.sequence_length
-            rows = rows_of(method, _samples(task), tokenizer, length, own_tokenizer=False)
+            rows = rows_of(made, _samples(task), tokenizer, length, own_tokenizer=False)
             found[task.name] = [astuple(row) for row in rows]
     return found
 
@@ -165,6 +167,13 @@ def _prepare(job: Job) -> None:
         from sn37.competitions import load_tasks
 
         load_tasks(job.own_tasks)
+    if job.cells is not None:
+        import pickle
+
+        # Never a stranger's: only `sn37.evaluation.local`, for the person at the notebook, writes such a file.
+        for name, defined in pickle.loads(job.cells.read_bytes()).items():  # noqa: S301
+            if name not in METHODS:
+                method(name)(defined)
 
 
 @contextlib.contextmanager
@@ -217,7 +226,7 @@ def _run_task(
 ) -> TaskResult:
     """One task's raw score and what it came from. known: its rows, where `tokenize` has made them."""
     samples = _samples(task)
-    method = METHODS[task.method](**task.method_args)
+    made = METHODS[task.method](**task.method_args)
     done = {"rows": 0, "tokens": 0}
     began = reported = time.perf_counter()
 
@@ -236,10 +245,10 @@ def _run_task(
     say()
     if known is None:
         own = job.tokenizer is None
-        rows = rows_of(method, samples, tokenizer, engine.sequence_length, own_tokenizer=own)
+        rows = rows_of(made, samples, tokenizer, engine.sequence_length, own_tokenizer=own)
     else:
         rows = tuple(Row(sample, tuple(tokens), *rest) for sample, tokens, *rest in known)
-    result = method.score(rows, samples, tokenizer, engine, progress)
+    result = made.score(rows, samples, tokenizer, engine, progress)
     if not all(math.isfinite(value) for value in (result.score, *result.values)):
         raise ModelFault(f"{task.name}: the raw score is not finite")
     say(done=True)

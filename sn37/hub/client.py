@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 
-from sn37.checks.files import is_weights, published_files
+from sn37.checks.files import check_files, is_weights, published_files
 from sn37.competition import Constraints
-from sn37.errors import ConfigError, DataFault, HubFault
+from sn37.errors import ConfigError, DataFault, HubFault, ModelFault
 from sn37.hub.cache import Cache, Lease
-from sn37.hub.connection import Connection, Refused, RepoType
+from sn37.hub.connection import Connection, Refused, RemoteFile, RepoType
 from sn37.hub.fetch import FetchedModel, fetch_model
 from sn37.submission import MODEL_FILES, ModelId, is_full_commit, is_model_file
 
@@ -166,17 +166,34 @@ class Hub:
         size = sum(file.size for file in files)
         if size > _MAX_TOKENIZER_BYTES:
             raise DataFault(f"the tokenizer {repo} has {size} bytes; at most {_MAX_TOKENIZER_BYTES} are allowed")
-        name = f"{repo}@{commit}.tokenizer"
+        return self._saved(f"{repo}@{commit}.tokenizer", repo, commit, files, _MAX_TOKENIZER_BYTES)
+
+    def fetch_commit(self, repo: str, commit: str, *, max_bytes: int = 100 << 30) -> Lease:
+        """A model's files at an exact commit, held against no commitment: for people, who know what they ask for.
+
+        The folder stays while the lease is held. Raises ModelFault and HubFault.
+        """
+        with self.connection.faults_of(repo, commit):
+            listed = self.connection.files(repo, "model", commit, private_too=True)
+            check_files([file.path for file in listed])
+            files = [file for file in listed if is_model_file(file.path)]
+            if sum(file.size for file in files) > max_bytes:
+                raise ModelFault(f"{repo}@{commit} has more than {max_bytes} bytes")
+            return self._saved(f"{repo}@{commit}", repo, commit, files, max_bytes)
+
+    def _saved(self, name: str, repo: str, commit: str, files: list[RemoteFile], max_file_bytes: int) -> Lease:
+        """The files in the cache under that name, fetched where they are not there yet."""
         content = self.cache.known(name)
         lease = self.cache.find(content) if content else None
         if lease is not None:
             return lease
+        size = sum(file.size for file in files)
         with self.cache.incoming(size) as folder:
             digests = self.connection.call(
                 "save",
                 dict[str, str],
                 size_bytes=size,
-                max_file_bytes=_MAX_TOKENIZER_BYTES,
+                max_file_bytes=max_file_bytes,
                 repo=repo,
                 commit=commit,
                 files=files,

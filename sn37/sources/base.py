@@ -162,7 +162,12 @@ def source(name: str) -> Callable[[F], F]:
         def make(**arguments: object) -> Source:
             def draw(context: Context) -> list[Sample]:
                 drawn: Any = entry(context.generator if first == "rng" else context, **arguments)
-                return list(drawn)
+                samples = list(drawn)
+                if wrong := [sample for sample in samples if not isinstance(sample, Sample)]:
+                    raise ConfigError(
+                        f"the source {name!r} gave {wrong[0]!r}; expected samples, as sn37.TextSample(...)"
+                    )
+                return samples
 
             return draw
 
