@@ -27,6 +27,8 @@ __all__ = ["PASSING", "open_session", "wait"]
 
 PASSING = frozenset((408, 425, 429, 500, 502, 503, 504, *range(520, 525)))
 """Statuses after which a request is sent again; 520 to 524 are Cloudflare's."""
+_TRUSTED = httpx2.create_ssl_context()
+"""Made once, before workers are forked: it takes as long as a whole request."""
 _MAX_ANSWER_BYTES = 64 << 20
 _MAX_ERROR_BYTES = 64 << 10
 _OF_THE_BODY = ("content-encoding", "content-length", "transfer-encoding")
@@ -56,7 +58,7 @@ class _Client(httpx2.Client):
     """huggingface_hub sends every request with `send`, streamed or not."""
 
     def __init__(self, connection: Connection, deadline: float) -> None:
-        super().__init__(follow_redirects=True, event_hooks={"request": [self._prepare]})
+        super().__init__(verify=_TRUSTED, follow_redirects=True, event_hooks={"request": [self._prepare]})
         self.connection, self.deadline = connection, deadline
         self.origin = httpx2.URL(connection.endpoint).origin
 
