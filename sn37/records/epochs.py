@@ -4,14 +4,15 @@
         manifest.json     all that is needed to repeat the epoch
         samples/          <TASK>.jsonl, one sample per line
         results/          <hotkey>.json, one model's result on every sample
-        decision.json     scores, duel, winner
+        decision.json     scores, reign, winner, who was set aside
         published.json    what was set on the chain (added after the epoch)
         epoch.ipynb, report.html   the executed notebook (added after the run)
+    <root>/<competition id>/index.arrow   made of the decisions, for folds over many of them
 
 An epoch is built in `<sync block>.work` beside it and renamed into place when it is decided, so a kill
 costs at most the work in flight: what lies in the work folder is used again. A `fault.json` says what stopped
 the last run and whose fault that was: in a work folder, the epoch could not be decided; in a sealed one, its weights
-are not on the chain yet.
+are not on the chain yet. A `waits.json` counts how often the epoch has waited for submissions that cannot be had.
 """
 
 from __future__ import annotations
