@@ -190,7 +190,7 @@ def test_what_the_miners_trained_are_whole_models_of_the_competition(world):
     folders = sorted((world.root / "models").iterdir())
     assert len(folders) > 1
     for folder in folders:
-        assert preflight(folder, world.competition).parameters > 100_000
+        assert preflight(folder, world.competition, world.hub()).parameters > 100_000
 
 
 def test_a_pipeline_file_is_one_that_sn37_run_takes(world, tmp_path):
