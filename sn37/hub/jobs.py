@@ -41,6 +41,7 @@ __all__ = ["run"]
 
 _PARALLEL = 4
 _FIRST_READ_BYTES = 64 << 10
+_MAX_MODEL_REPO_FILES = 10_000
 
 
 def run(payload: Mapping[str, Any], report: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
@@ -96,6 +97,8 @@ def files(api: HfApi, *, repo: str, repo_type: RepoType, commit: str, private_to
         raise Refused("repo", "the repo is disabled")
     if not private_too and (info.private or info.gated):
         raise Refused("repo", "the repo is private or gated")
+    if repo_type == "model" and len(info.siblings or ()) > _MAX_MODEL_REPO_FILES:
+        raise ModelFault(f"{repo} holds {len(info.siblings)} files; a model has a few")
     return listed(info)
 
 

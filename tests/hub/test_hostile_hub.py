@@ -333,3 +333,21 @@ def test_a_name_no_disk_takes_is_the_models_fault(
     reason = "is listed but cannot be had" if "\ud800" in path else reason
     with proxy(server, adds_a_file) as url, pytest.raises(ModelFault, match=reason):
         fetch(url, tmp_path, constraints(), model, token=None)
+
+
+def test_a_repo_of_endless_files_is_the_models_fault(
+    tmp_path: Path, constraints: Allowing, server: FaultyHub, upload: Upload
+) -> None:
+    model = upload()
+
+    def adds_files(handler: Any) -> bool:
+        if "revision" not in handler.path:
+            return False
+        status, headers, body = handler.fetched()
+        data = json.loads(body)
+        data["siblings"] += [{"rfilename": f"{i}.txt", "size": 2, "blobId": "0" * 40} for i in range(210_000)]
+        handler.say(status, headers, json.dumps(data).encode())
+        return True
+
+    with proxy(server, adds_files) as url, pytest.raises(ModelFault, match=r"holds 2100\d\d files; a model has a few"):
+        fetch(url, tmp_path, constraints(), model, token=None, timeout_s=10)
