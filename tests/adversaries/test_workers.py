@@ -13,11 +13,10 @@ LOOP = (
 MEMORY_BYTES = 2 << 30
 
 TRICKS = {
-    "loops": ({"chat_template.jinja": LOOP}, "longer than 15 s and was killed"),
-    "swells": ({"chat_template.jinja": BOMB}, "control model's went well: MemoryError"),
+    "loops": ({"chat_template.jinja": LOOP}, "the chat template takes more than 5 s"),
+    "swells": ({"chat_template.jinja": BOMB}, "the chat template fails: MemoryError"),
     "escapes": ({"chat_template.jinja": "{{ ''.__class__.__mro__ }}"}, "SecurityError"),
-    "refuses": ({"chat_template.jinja": "{{ raise_exception('no') }}"}, "rendering its chat template"),
-    "keeps-nothing": ({"normalizer": {"type": "Replace", "pattern": {"Regex": "."}, "content": ""}}, "loses"),
+    "refuses": ({"chat_template.jinja": "{{ raise_exception('no') }}"}, "the chat template fails: TemplateError"),
     "brings-none": ({"tokenizer.json": None}, "tokenizer.json is missing"),
 }
 
