@@ -215,3 +215,17 @@ def _show_outcome(console: Console, world: World, root: Path) -> None:
     for name, epoch in _epochs(world, root, world.sync_block):
         console.print(f"  {name}: executed notebook {epoch.folder / 'epoch.ipynb'}", soft_wrap=True)
         console.print(f"  {name}: report            {epoch.folder / 'report.html'}", soft_wrap=True)
+    console.print(f"  figure of the last epoch         {_draw(world, root)}", soft_wrap=True)
+
+
+def _draw(world: World, root: Path) -> Path:
+    """Which task each model's loss comes from, in the last epoch, as a picture beside the records."""
+    from sn37.analysis import figures, frames
+
+    ((_, epoch), *_) = _epochs(world, root, world.sync_block)
+    axes = figures.task_scores(frames.scores(epoch))
+    path = root / "leaderboard.png"
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    figure.savefig(path, dpi=130)
+    return path
