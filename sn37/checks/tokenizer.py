@@ -99,9 +99,20 @@ def _settings(folder: Path) -> dict[str, object]:
     template = _read(folder / "chat_template.jinja")
     if template is not None:
         settings["chat_template"] = template
-    if not isinstance(settings.get("chat_template", ""), str | list):
-        raise ModelFault("the chat template is neither a text nor a list of named ones")
+    _check_template(settings.get("chat_template", ""))
     return settings
+
+
+def _check_template(template: object) -> None:
+    """A text, or a list of named ones with a default among them: no other name is ever asked for."""
+    if isinstance(template, str):
+        return
+    entries = template if isinstance(template, list) else [None]
+    if not all(isinstance(one, dict) and isinstance(one.get("template"), str) for one in entries):
+        raise ModelFault("the chat template is neither a text nor a list of named ones")
+    names = [str(one.get("name"))[:80] for one in entries]
+    if "default" not in names:
+        raise ModelFault(f"the chat templates are named {', '.join(names) or 'not at all'}; expected one named default")
 
 
 def _added_tokens(folder: Path) -> dict[int, AddedToken]:

@@ -162,6 +162,32 @@ def test_a_tokenizer_that_is_none_is_a_fault_of_the_model(folder: Path, name: st
         load_tokenizer(folder)
 
 
+def named(*names: str) -> list[dict[str, str]]:
+    return [{"name": name, "template": f"{name}: {{{{ messages[0].content }}}}"} for name in names]
+
+
+def test_of_named_templates_the_default_one_counts(folder: Path) -> None:
+    change(folder, "tokenizer_config.json", chat_template=named("tool_use", "default"))
+    template = load_tokenizer(folder).chat_template
+    assert isinstance(template, dict) and template["default"].startswith("default: ")
+
+
+@pytest.mark.parametrize(
+    ("template", "told"),
+    [
+        (named("rag", "tool_use"), "the chat templates are named rag, tool_use; expected one named default"),
+        ([], "the chat templates are named not at all; expected one named default"),
+        (["default"], "neither a text nor a list of named ones"),
+        ([{"name": "default", "template": 3}], "neither a text nor a list of named ones"),
+        (3, "neither a text nor a list of named ones"),
+    ],
+)
+def test_templates_without_a_default_are_told(folder: Path, template: object, told: str) -> None:
+    change(folder, "tokenizer_config.json", chat_template=template)
+    with pytest.raises(ModelFault, match=told):
+        load_tokenizer(folder)
+
+
 @pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja"])
 def test_a_file_of_endless_size_is_not_read(folder: Path, name: str) -> None:
     with (folder / name).open("wb") as file:
