@@ -110,7 +110,7 @@ def _check_template(template: object) -> None:
     entries = template if isinstance(template, list) else [None]
     if not all(isinstance(one, dict) and isinstance(one.get("template"), str) for one in entries):
         raise ModelFault("the chat template is neither a text nor a list of named ones")
-    names = [str(one.get("name"))[:80] for one in entries]
+    names = [str(one.get("name"))[:80] for one in entries if isinstance(one, dict)]
     if "default" not in names:
         raise ModelFault(f"the chat templates are named {', '.join(names) or 'not at all'}; expected one named default")
 
