@@ -164,7 +164,16 @@ def test_the_wheel_carries_the_package_the_notebooks_and_the_pipelines(wheel):
         carried = {name for name in archive.namelist() if ".dist-info/" not in name}
     assert carried == expected
     assert {"sn37/_files/notebooks/validator_epoch.ipynb", "sn37/competitions/schedule.toml"} <= carried
-    assert {Path(name).suffix for name in carried} <= {".css", ".ipynb", ".py", ".toml", ".txt", ".typed", ".yaml"}
+    assert {Path(name).suffix for name in carried} <= {
+        ".css",
+        ".ipynb",
+        ".mplstyle",
+        ".py",
+        ".toml",
+        ".txt",
+        ".typed",
+        ".yaml",
+    }
 
 
 def test_the_wheel_asks_for_what_the_project_needs_and_brings_the_command(wheel):

@@ -251,6 +251,10 @@ def _run_task(
     result = made.score(rows, samples, tokenizer, engine, progress)
     if not all(math.isfinite(value) for value in (result.score, *result.values)):
         raise ModelFault(f"{task.name}: the raw score is not finite")
+    if result.score < 0:
+        raise EvaluatorFault(
+            f"{task.name}: the raw score is {result.score!r}; a loss is 0 or more: correct the method {task.method}"
+        )
     say(done=True)
     return TaskResult(
         score=result.score,

@@ -7,7 +7,7 @@ import math
 import numpy
 import pytest
 import statsmodels.api
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats as reference
 from statsmodels.stats.multitest import multipletests
@@ -117,6 +117,7 @@ def test_whoever_ignores_the_groups_is_too_sure():
     assert coverage(By(lambda first, second, groups: stats.paired_difference(first, second))) < 0.9
 
 
+@settings(max_examples=30)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
 def test_holm_is_that_of_statsmodels(p_values):
     assert stats.holm(p_values) == pytest.approx(list(multipletests(p_values, method="holm")[1]))

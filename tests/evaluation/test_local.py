@@ -222,14 +222,14 @@ def test_functions_of_a_cell_go_along_to_the_worker(folder):
 def test_an_interrupt_leaves_nothing_behind(folder, tmp_path):
     code = f"""
 import sn37, os, time
-task = sn37.task("WORDS", source="word_sorting", method="reference_loss", count=4000)
+task = sn37.task("WORDS", source="word_sorting", method="reference_loss", count=10_000)
 print("ready", flush=True)
 sn37.evaluate([{str(folder / "noisy")!r}], [task], seed=1, isolated=True)
 """
     env = {**os.environ, "TMPDIR": str(tmp_path)}
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env)
     assert process.stdout.readline() == b"ready\n"
-    time.sleep(8)
+    time.sleep(4)
     process.send_signal(2)
     _, error = process.communicate(timeout=60)
     assert b"KeyboardInterrupt" in error
