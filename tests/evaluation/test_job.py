@@ -327,11 +327,7 @@ def test_what_a_worker_sends_is_believed_only_if_it_can_be_a_measurement(
 def test_a_model_that_takes_too_long_costs_its_miner(
     executor: LocalExecutor, make: Callable[..., Path], tokenizer: Path, tmp_path: Path
 ) -> None:
-    folder = make()
-    byte_tokenizer().save_pretrained(folder)
-    endless = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
-    (folder / "chat_template.jinja").write_text(endless)
-    jobs = {"slow": Job.of(competition(), folder, SAMPLES, tokenizer=None)}
+    jobs = {"slow": Job.of(competition(), make(num_hidden_layers=1_500, hidden_size=4), SAMPLES, tokenizer=tokenizer)}
     given = Limits(time_limit_s=8.0)
     ((_, outcome),) = evaluate_all(executor, jobs.items(), given, control=tmp_path / "control")
     assert type(outcome) is ModelFault and "longer than 8 s" in str(outcome)
