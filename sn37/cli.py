@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from sn37 import __version__
-from sn37.commands import competitions, demo, devnet, run
+from sn37.commands import competitions, demo, devnet, notebook, run
 from sn37.errors import ChainFault, ConfigError, HubFault, Sn37Error, disk_fault, is_full
 
 __all__ = ["app", "main"]
@@ -26,6 +26,7 @@ app = typer.Typer(
 app.command("demo")(demo.demo)
 app.command("run")(run.run)
 app.command("init")(run.init)
+app.command("notebook")(notebook.notebook)
 app.add_typer(competitions.app, name="competitions")
 app.add_typer(devnet.app, name="devnet")
 

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from sn37.errors import ConfigError, EvaluatorFault, disk_faults
 
-__all__ = ["Kind", "read_json", "shipped", "started_from", "write_bytes", "write_json", "write_text"]
+__all__ = ["Kind", "read_json", "shipped", "started_from", "write_bytes", "write_json", "write_summary", "write_text"]
 
 Kind = Literal["notebooks", "pipelines"]
 
@@ -85,6 +85,12 @@ def _plain(value: Any) -> Any:
     if isinstance(value, tuple | frozenset | set):
         return sorted(value) if isinstance(value, frozenset | set) else list(value)
     raise TypeError(f"{type(value).__name__} has no place in a record")
+
+
+def write_summary(path: str, summary: str, **more: object) -> None:
+    """Say how a notebook ended, for whoever started it: the last thing it does. path: "" for nobody."""
+    if path:
+        write_json(Path(path), {"summary": summary, **more})
 
 
 def read_json(path: Path) -> Any:

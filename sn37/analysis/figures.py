@@ -60,7 +60,10 @@ def _styled(draw: Drawn[P]) -> Drawn[P]:
     @functools.wraps(draw)
     def styled(frame: DataFrame, /, *args: P.args, **kwargs: P.kwargs) -> Axes:
         import matplotlib.style
+        from matplotlib import pyplot
 
+        # Loads a notebook's backend before the context, which would undo what it sets.
+        pyplot.draw_if_interactive()  # type: ignore[no-untyped-call]
         with matplotlib.style.context(STYLE):
             return draw(frame, *args, **kwargs)
 

@@ -20,8 +20,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from sn37 import incentive
+from sn37.analysis import stats
 from sn37.analysis.columns import COLUMNS
 from sn37.errors import ConfigError
+from sn37.files import started_from
 from sn37.records.decision import Decision, Publication
 from sn37.records.epochs import Epoch, Records
 from sn37.records.faults import StageFault
@@ -39,12 +41,15 @@ __all__ = [
     "duels",
     "epochs",
     "faults",
+    "located",
     "models",
+    "newest",
     "samples",
     "scores",
     "submissions",
     "turns",
     "weights",
+    "with_intervals",
 ]
 
 Source = Epoch | Records | Path | str | Mapping[str, Records | Path | str]
@@ -64,6 +69,56 @@ class Only(TypedDict, total=False):
     """Only sync blocks up to this one."""
     last: int | None
     """Only so many of the newest, of each competition."""
+
+
+def located(source: Records | Path | str | Mapping[str, Path | str]) -> Records | dict[str, Records]:
+    """Records whose folders are named from where the program, or the notebook server, was started."""
+    if isinstance(source, Records):
+        return source
+    if isinstance(source, Mapping):
+        return {name: Records(started_from() / Path(folder).expanduser()) for name, folder in source.items()}
+    return Records(started_from() / Path(source).expanduser())
+
+
+def newest(records: Records, competition: int = 0, sync_block: int = 0) -> Epoch:
+    """A decided epoch: of that competition (0: the one with the newest epoch) at that sync block (0: its newest).
+
+    Raises ConfigError where there is none, naming the nearest; makes nothing.
+    """
+    found = [epoch for _, epoch in _walk(records, competition=competition or None)]
+    if not found:
+        raise ConfigError(f"there is no decided epoch of competition {competition} in {records.root}")
+    last = max(found, key=lambda epoch: (epoch.sync_block, epoch.competition_id))
+    same = [epoch for epoch in found if epoch.competition_id == last.competition_id]
+    if not sync_block:
+        return last
+    nearest = min(same, key=lambda epoch: abs(epoch.sync_block - sync_block))
+    if nearest.sync_block != sync_block:
+        raise ConfigError(f"no decided epoch at sync block {sync_block}; the nearest is {nearest.sync_block}")
+    return nearest
+
+
+def with_intervals(epoch: Epoch, level: float = 0.95) -> DataFrame:
+    """`models` of one epoch with `low` and `high`: the interval of each score, from its samples, clustered by group.
+
+    The bootstrap of `stats.score_difference`, against a model whose losses are all 0.
+    """
+    competition, results = epoch.manifest.competition, epoch.results
+    drawn = {task.name: epoch.samples(task.name) for task in competition.tasks}
+    frame = models(epoch)
+    for place, hotkey in enumerate(frame["hotkey"]):
+        pairs = {}
+        for task in competition.tasks:
+            outcome = results[hotkey].tasks.get(task.name)
+            if outcome is not None:
+                places = outcome.samples or range(len(outcome.values))
+                groups = [drawn[task.name][number].group or number for number in places]
+                zeros = (0.0,) * len(outcome.values)
+                pairs[task.name] = stats.TaskPair(outcome.values, zeros, groups, task.weight, task.normalization)
+        if pairs:
+            found = stats.score_difference(pairs, seed=epoch.sync_block, draws=1_000, level=level)
+            frame.loc[place, ["low", "high"]] = found.low, found.high
+    return frame
 
 
 def epochs(source: Source, **only: Unpack[Only]) -> DataFrame:

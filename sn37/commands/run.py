@@ -12,7 +12,7 @@ import typer
 from sn37.errors import ConfigError
 from sn37.files import Kind
 
-__all__ = ["init", "run"]
+__all__ = ["init", "run", "split_parameter"]
 
 _KINDS: tuple[Kind, ...] = ("notebooks", "pipelines")
 
@@ -42,7 +42,7 @@ def run(
     """
     from sn37.pipeline import read_pipeline, run_forever, run_once
 
-    chosen = read_pipeline(pipeline, dict(_split(text) for text in parameter or []))
+    chosen = read_pipeline(pipeline, dict(split_parameter(text) for text in parameter or []))
     if forever:
         run_forever(chosen, *_blocks(chosen.parameters), typer.echo)
         return
@@ -69,7 +69,7 @@ def _blocks(parameters: Mapping[str, Any]) -> tuple[Callable[[], int], Callable[
     return subnet.head, sync_block
 
 
-def _split(text: str) -> tuple[str, object]:
+def split_parameter(text: str) -> tuple[str, object]:
     name, sign, value = text.partition("=")
     if not sign or not all(part.isidentifier() for part in name.split(".")):
         raise ConfigError(f"-p {text!r}: expected NAME=VALUE")

@@ -1,0 +1,82 @@
+"""The notebooks that look at records run from start to end, and their reports show their figures."""
+
+import re
+
+import pytest
+from simulated import COMPETITION, START, simulate
+from typer.testing import CliRunner
+
+from sn37.analysis import frames
+from sn37.cli import app
+from sn37.errors import ConfigError
+from sn37.files import shipped
+from sn37.notebook import run_notebook
+
+FIGURES = {"competition_report": 8, "explore_epoch": 2}
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory):
+    root = tmp_path_factory.mktemp("records")
+    return {name: str(simulate(root / name, epochs=5, models=5, seed=seed).root) for seed, name in enumerate("ab")}
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_notebook_runs_and_its_report_stands_alone(name, records, tmp_path, monkeypatch):
+    monkeypatch.delenv("MPLBACKEND")  # as in a person's own shell: figures go into the page
+    given = {"records": records if name == "competition_report" else records["a"]}
+    run = run_notebook(shipped("notebooks", f"{name}.ipynb"), given, tmp_path, name)
+    page = run.report.read_text(encoding="utf-8")
+    assert page.count("data:image/png;base64,") == FIGURES[name]
+    assert not re.search(r"(src|href)=[\"']https?://", page)
+    assert "Warning" not in page and run.result["summary"]
+
+
+def said(*arguments):
+    result = CliRunner().invoke(app, ["notebook", *map(str, arguments)])
+    if isinstance(result.exception, Exception):
+        raise result.exception
+    return result.output
+
+
+def test_a_notebook_lists_its_parameters():
+    told = said("competition_report", "--parameters")
+    assert "last = 50  # how many of the newest epochs" in told
+    assert "result_file" not in told
+
+
+def test_a_notebook_is_run_with_parameters_under_a_name_that_says_what_it_is(records, tmp_path):
+    told = said("explore_epoch", "-p", f"records={records['a']}", "-p", f"sync_block={START}", "--out", tmp_path)
+    assert f"epoch {START} of competition {COMPETITION.id}" in told
+    (report,) = tmp_path.glob("*.html")
+    assert report.name == f"explore_epoch_sync_block-{START}.html"
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (("competition_reprot",), "no file 'competition_reprot.ipynb' among the notebooks of sn37; expected one of"),
+        (("explore_epoch", "-p", "lsat=3"), "lsat"),
+        (("explore_epoch", "-p", "most=many"), "parameter most is 'many'; expected a value such as 10"),
+        (("explore_epoch", "-p", "most"), "expected NAME=VALUE"),
+    ],
+)
+def test_a_wrong_name_or_value_is_one_sentence(given, told, tmp_path):
+    with pytest.raises(ConfigError, match=re.escape(told)):
+        said(*given, "--out", tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_wrong_block_names_the_nearest_and_makes_nothing(records):
+    there = frames.located(records["a"])
+    before = sorted(there.root.rglob("*"))
+    with pytest.raises(ConfigError, match=f"no decided epoch at sync block {START + 5}; the nearest is {START}"):
+        frames.newest(there, COMPETITION.id, START + 5)
+    assert sorted(there.root.rglob("*")) == before
+    assert frames.newest(there).sync_block == START + 4 * 360
+
+
+def test_intervals_hold_the_scores(records):
+    frame = frames.with_intervals(frames.newest(frames.located(records["a"]))).dropna(subset="score")
+    assert ((frame["low"] <= frame["score"]) & (frame["score"] <= frame["high"])).all()
+    assert (frame["high"] - frame["low"] > 0.01).all()
