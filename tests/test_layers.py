@@ -55,7 +55,7 @@ SEES = {
     "devnet": (*COMPOSED, "miner"),
     "notebook": ("scratch",),
     "pipeline": ("documents", "notebook"),
-    "commands": (*COMPOSED, "analysis", "devnet", "miner", "pipeline", "validator"),
+    "commands": (*COMPOSED, "analysis", "devnet", "miner", "notebook", "pipeline", "validator"),
     "cli": ("commands",),
     "__main__": ("cli",),
 }
