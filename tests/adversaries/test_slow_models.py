@@ -1,8 +1,7 @@
 """Models that run over their time: their miner loses, and they do not come back in every epoch."""
 
-import json
-
 import pytest
+from small import save_model
 
 LOOP = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}x"
 
@@ -27,10 +26,15 @@ def change(small, *pairs):
 def test_a_death_is_the_models_where_the_competition_checks_that_a_model_makes_sense(open_tokenizer, tmp_path):
     """The control model passes that check itself; it did not, and any death left the epoch undecided."""
     small, files = open_tokenizer
-    change(small, ("sanity_check = false", "sanity_check = true"))
-    swell = {"type": "Replace", "pattern": {"Regex": "."}, "content": "x" * 300_000}
-    tokenizer = json.dumps({**json.loads(files["tokenizer.json"]), "normalizer": swell}).encode()
-    evil = small.submit("evil", {**files, "tokenizer.json": tokenizer})
+    change(
+        small,
+        ("sanity_check = false", "sanity_check = true"),
+        ("time_limit_s = 15", "time_limit_s = 8"),
+        ("max_bytes = 1_000_000", "max_bytes = 9_000_000"),
+    )
+    shape = {"hidden_size": 2, "intermediate_size": 2, "num_attention_heads": 1, "num_hidden_layers": 1_500}
+    deep = save_model(tmp_path / "deep", 0.5, **shape)
+    evil = small.submit("evil", {**files, **{path.name: path.read_bytes() for path in sorted(deep.iterdir())}})
     small.next_epoch()
     epoch = small.epoch(tmp_path)
     assert epoch.decided.epoch.sealed

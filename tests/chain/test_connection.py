@@ -76,7 +76,7 @@ def test_a_chain_that_recovers_is_used_again(chain, subnet):
 
 def test_one_threads_failure_does_not_fail_the_others(chain, subnet):
     mine, found = subnet(), []
-    chain.fail("refusing", calls=5)
+    chain.fail("refusing", calls=3)  # fewer than the attempts of one thread, whoever meets them
     threads = [threading.Thread(target=lambda: found.append(mine.metagraph().block)) for _ in range(6)]
     for thread in threads:
         thread.start()
