@@ -97,6 +97,14 @@ def test_samples_are_those_of_a_validator_for_the_same_seed(capitals):
     assert sn37.draw(capitals, 1) == sn37.draw(capitals, 1) != sn37.draw(capitals, 2)
 
 
+def test_a_source_of_this_package_draws_for_people_what_it_draws_for_validators():
+    """Short brackets come twice in one draw of six: no reason to refuse what every validator evaluates."""
+    task = sn37.task("DYCK", source="dyck", method="reference_loss")
+    drawn = [sn37.draw(task, seed) for seed in range(20)]
+    assert all(len(samples) == 100 for samples in drawn)
+    assert any(len(set(samples)) < 100 for samples in drawn)
+
+
 def test_samples_show_themselves(capitals):
     drawn = sn37.draw(capitals, seed=7)
     assert repr(drawn).startswith("5 samples (ChoiceSample), digest ")
