@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Concatenate, ParamSpec
 
@@ -47,10 +48,13 @@ _WRITTEN_CELLS = 12
 """Up to so many models a matrix has words in its cells; beyond, shades alone."""
 
 
-def style() -> object:
+def style() -> AbstractContextManager[None]:
     """A context in which figures look like these: `with figures.style(): ...`."""
     import matplotlib.style
+    from matplotlib import pyplot
 
+    # Loads a notebook's backend before the context, which would undo what it sets.
+    pyplot.draw_if_interactive()  # type: ignore[no-untyped-call]
     return matplotlib.style.context(STYLE)
 
 
@@ -59,12 +63,7 @@ def _styled(draw: Drawn[P]) -> Drawn[P]:
 
     @functools.wraps(draw)
     def styled(frame: DataFrame, /, *args: P.args, **kwargs: P.kwargs) -> Axes:
-        import matplotlib.style
-        from matplotlib import pyplot
-
-        # Loads a notebook's backend before the context, which would undo what it sets.
-        pyplot.draw_if_interactive()  # type: ignore[no-untyped-call]
-        with matplotlib.style.context(STYLE):
+        with style():
             return draw(frame, *args, **kwargs)
 
     return styled

@@ -111,8 +111,7 @@ def with_intervals(epoch: Epoch, level: float = 0.95) -> DataFrame:
         for task in competition.tasks:
             outcome = results[hotkey].tasks.get(task.name)
             if outcome is not None:
-                places = outcome.samples or range(len(outcome.values))
-                groups = [drawn[task.name][number].group or number for number in places]
+                groups = outcome.groups(drawn[task.name])
                 zeros = (0.0,) * len(outcome.values)
                 pairs[task.name] = stats.TaskPair(outcome.values, zeros, groups, task.weight, task.normalization)
         if pairs:
@@ -300,9 +299,8 @@ def _of_result(result: Result) -> Row:
 
 def task_rows(outcome: TaskResult, drawn: Sequence[Sample]) -> Iterator[Row]:
     """One row a value of a task's outcome, beside the sample it belongs to."""
-    places = outcome.samples or range(len(outcome.values))
     details = outcome.details or ({},) * len(outcome.values)
-    for place, value, detail in zip(places, outcome.values, details, strict=True):
+    for place, value, detail in zip(outcome.places, outcome.values, details, strict=True):
         prompt, reference = _texts(drawn[place])
         replies = detail.get("replies")
         reply = "\n\n".join(map(str, replies)) if isinstance(replies, list | tuple) else detail.get("reply") or ""

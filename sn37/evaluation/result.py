@@ -48,7 +48,7 @@ class LocalResult:
 
         rows = []
         for name, task, outcome in self._outcomes():
-            interval = stats.mean_interval(outcome.values, self._groups(task, outcome))
+            interval = stats.mean_interval(outcome.values, outcome.groups(self.drawn[task.name]))
             normalized = task.normalization(outcome.score)
             rows.append(
                 {
@@ -127,12 +127,6 @@ class LocalResult:
         found = [(name, one) for name, one in self.measured.items() if isinstance(one, Measurement)]
         return [(name, task, one.tasks[task.name]) for name, one in found for task in self.tasks]
 
-    def _groups(self, task: EvalTask, outcome: TaskResult) -> list[object]:
-        """The group of each value; a sample without one stands alone."""
-        drawn = self.drawn[task.name]
-        places = outcome.samples or range(len(outcome.values))
-        return [drawn[place].group or place for place in places]
-
     def _pair(self, task: EvalTask, first: str, second: str) -> stats.TaskPair:
         """Two models' values on the samples that both have."""
         outcomes = []
@@ -140,7 +134,7 @@ class LocalResult:
             found = self.measured[name]
             assert isinstance(found, Measurement)
             outcomes.append(found.tasks[task.name])
-        values = [dict(zip(one.samples or range(len(one.values)), one.values, strict=True)) for one in outcomes]
+        values = [dict(zip(one.places, one.values, strict=True)) for one in outcomes]
         both = [place for place in values[0] if place in values[1]]
         groups = [self.drawn[task.name][place].group or place for place in both]
         mine, theirs = ([of[place] for place in both] for of in values)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from sn37.records.faults import Fault
+from sn37.sample import Sample
 from sn37.submission import Commitment
 
 __all__ = ["MAX_REPLY_CHARACTERS", "Measurement", "Result", "TaskResult"]
@@ -34,6 +35,15 @@ class TaskResult:
     """How long the task took."""
     tokens: int
     """How many tokens went through the model."""
+
+    @property
+    def places(self) -> Sequence[int]:
+        """The index of each value's sample."""
+        return self.samples or range(len(self.values))
+
+    def groups(self, drawn: Sequence[Sample]) -> list[str | int]:
+        """The group of each value, to count values by; a sample without one stands alone. drawn: the task's samples."""
+        return [drawn[place].group or place for place in self.places]
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sn37.files import write_json
+from sn37.files import write_summary
 from sn37.records.decision import Publication
 from sn37.records.faults import StageFault
 from sn37.validator.decide import Decided, weights_at
@@ -95,20 +94,15 @@ def _equal(a: Mapping[str, float], b: Mapping[str, float]) -> bool:
 
 def write_result(path: str, decided: Decided, publication: Publication) -> None:
     """Say how the run ended, for whoever started it; `path` is "" for nobody."""
-    if path:
-        write_json(Path(path), result_of(decided, publication))
-
-
-def result_of(decided: Decided, publication: Publication) -> dict[str, object]:
-    """The run's outcome as plain data. weights_possible_from: run again at that block."""
-    return {
-        "summary": str(decided),
-        "competition": decided.plan.competition.name,
-        "sync_block": decided.plan.sync_block,
-        "winner": decided.winner,
-        "weights": publication.weights,
-        "chain": publication.chain,
-        "weights_possible_from": publication.possible_from,
-        "mirror": publication.mirror,
-        "record": str(decided.epoch.folder),
-    }
+    write_summary(
+        path,
+        str(decided),
+        competition=decided.plan.competition.name,
+        sync_block=decided.plan.sync_block,
+        winner=decided.winner,
+        weights=publication.weights,
+        chain=publication.chain,
+        weights_possible_from=publication.possible_from,  # run again at that block
+        mirror=publication.mirror,
+        record=str(decided.epoch.folder),
+    )
