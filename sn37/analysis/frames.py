@@ -43,7 +43,6 @@ __all__ = [
     "faults",
     "located",
     "models",
-    "newest",
     "samples",
     "scores",
     "submissions",
@@ -78,24 +77,6 @@ def located(source: Records | Path | str | Mapping[str, Path | str]) -> Records 
     if isinstance(source, Mapping):
         return {name: Records(started_from() / Path(folder).expanduser()) for name, folder in source.items()}
     return Records(started_from() / Path(source).expanduser())
-
-
-def newest(records: Records, competition: int = 0, sync_block: int = 0) -> Epoch:
-    """A decided epoch: of that competition (0: the one with the newest epoch) at that sync block (0: its newest).
-
-    Raises ConfigError where there is none, naming the nearest; makes nothing.
-    """
-    found = [epoch for _, epoch in _walk(records, competition=competition or None)]
-    if not found:
-        raise ConfigError(f"there is no decided epoch of competition {competition} in {records.root}")
-    last = max(found, key=lambda epoch: (epoch.sync_block, epoch.competition_id))
-    same = [epoch for epoch in found if epoch.competition_id == last.competition_id]
-    if not sync_block:
-        return last
-    nearest = min(same, key=lambda epoch: abs(epoch.sync_block - sync_block))
-    if nearest.sync_block != sync_block:
-        raise ConfigError(f"no decided epoch at sync block {sync_block}; the nearest is {nearest.sync_block}")
-    return nearest
 
 
 def with_intervals(epoch: Epoch, level: float = 0.95) -> DataFrame:

@@ -24,7 +24,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
-from sn37.errors import EvaluatorFault, disk_faults
+from sn37.errors import ConfigError, EvaluatorFault, disk_faults
 from sn37.files import write_text
 from sn37.records import codec
 from sn37.records.decision import Decision, Publication
@@ -144,7 +144,29 @@ class Records:
     root: Path
     """The folder they lie in."""
 
-    def epoch(self, competition_id: int, sync_block: int) -> Epoch:
+    def epoch(self, competition_id: int = 0, sync_block: int = 0) -> Epoch:
+        """A decided epoch: of that competition (0: the one with the newest epoch), at that sync block (0: its newest).
+
+        Raises ConfigError where there is none, naming the nearest.
+        """
+        newest = {each: epoch for each in self.competitions() for epoch in self.sealed(each)[-1:]}
+        if not newest:
+            raise ConfigError(f"there is no decided epoch in {self.root}; expected a validator's folder `records`")
+        if competition_id and competition_id not in newest:
+            known = ", ".join(map(str, newest))
+            raise ConfigError(f"{self.root} has no decided epoch of competition {competition_id}; expected {known}")
+        last = newest.get(competition_id) or max(newest.values(), key=lambda epoch: epoch.sync_block)
+        if not sync_block:
+            return last
+        nearest = min(self.sealed(last.competition_id), key=lambda epoch: abs(epoch.sync_block - sync_block))
+        if nearest.sync_block != sync_block:
+            raise ConfigError(
+                f"{self.root} has no decided epoch of competition {last.competition_id} at sync block {sync_block}; "
+                f"the nearest is {nearest.sync_block}"
+            )
+        return nearest
+
+    def begin(self, competition_id: int, sync_block: int) -> Epoch:
         """The sealed epoch, or the work folder (made when missing) of one that is not decided yet."""
         place = self.root / str(competition_id) / str(sync_block)
         if place.is_dir():

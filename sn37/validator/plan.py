@@ -71,7 +71,7 @@ class Plan:
     @property
     def epoch(self) -> Epoch:
         """The epoch's folder as it is now: at work, or sealed."""
-        return self.records.epoch(self.competition.id, self.sync_block)
+        return self.records.begin(self.competition.id, self.sync_block)
 
     def __str__(self) -> str:
         counts = Counter(pick.why if pick.evaluate else "not evaluated" for pick in self.picks)
@@ -125,7 +125,7 @@ def plan(settings: Settings, subnet: Subnet, hub: Hub) -> Plan:
     sync_block = _sync_block(settings, head)
     shares = schedule.at(sync_block)
     competition = _choose(settings, shares, sync_block)
-    epoch = Records(settings.root / "records").epoch(competition.id, sync_block)
+    epoch = Records(settings.root / "records").begin(competition.id, sync_block)
     newest = sync_block == settings.clock.sync_block(head)
     with kept_fault(epoch, "plan"):
         known, block_hash = epoch.read(Manifest), _block_hash(subnet, sync_block)

@@ -123,7 +123,7 @@ def test_several_validators_are_told_by_name(records, tmp_path):
 def test_faults_of_undecided_epochs_are_shown(records, tmp_path):
     shutil.copytree(records.root, tmp_path / "records")
     there = Records(tmp_path / "records")
-    epoch = there.epoch(COMPETITION.id, START + 36_000)
+    epoch = there.begin(COMPETITION.id, START + 36_000)
     fault = Fault.of(DataFault("too few rows"))
     epoch.write(StageFault(fault.owner, fault.reason, "fetch"))
     frame = frames.faults(there)

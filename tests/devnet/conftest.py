@@ -2,9 +2,12 @@
 
 import bittensor as bt
 import pytest
+from worlds import built
 
 from sn37.devnet.chain import Chain
 from sn37.devnet.chain.substrate import embedded
+
+__all__ = ["built"]
 
 
 @pytest.fixture

@@ -25,15 +25,6 @@ from sn37.submission import content_hash, secure_hash
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory):
-    """A world, made once, its hub stopped again."""
-    root = tmp_path_factory.mktemp("built") / "world"
-    with running(build(root)):
-        pass
-    return root
-
-
-@pytest.fixture(scope="module")
 def world(built, tmp_path_factory):
     """A copy of it that runs, to look at only."""
     root = tmp_path_factory.mktemp("running") / "world"

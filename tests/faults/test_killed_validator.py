@@ -1,6 +1,7 @@
 """The main job for real, with one validator killed in the middle: nothing is lost, and both agree."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sn37.devnet.building import build
-from sn37.devnet.running import running
+from sn37.devnet.running import open_world, running
 from sn37.records.decision import Publication
 from sn37.records.epochs import Epoch, Records
 
@@ -18,8 +18,9 @@ PATIENCE_S = 240
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory):
-    with running(build(tmp_path_factory.mktemp("world") / "world")) as world:
+def world(built, tmp_path_factory):
+    root = shutil.copytree(built, tmp_path_factory.mktemp("world") / "world")
+    with running(open_world(root)) as world:
         yield world
 
 

@@ -67,16 +67,7 @@ def test_a_wrong_name_or_value_is_one_sentence(given, told, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_wrong_block_names_the_nearest_and_makes_nothing(records):
-    there = frames.located(records["a"])
-    before = sorted(there.root.rglob("*"))
-    with pytest.raises(ConfigError, match=f"no decided epoch at sync block {START + 5}; the nearest is {START}"):
-        frames.newest(there, COMPETITION.id, START + 5)
-    assert sorted(there.root.rglob("*")) == before
-    assert frames.newest(there).sync_block == START + 4 * 360
-
-
 def test_intervals_hold_the_scores(records):
-    frame = frames.with_intervals(frames.newest(frames.located(records["a"]))).dropna(subset="score")
+    frame = frames.with_intervals(frames.located(records["a"]).epoch()).dropna(subset="score")
     assert ((frame["low"] <= frame["score"]) & (frame["score"] <= frame["high"])).all()
     assert (frame["high"] - frame["low"] > 0.01).all()

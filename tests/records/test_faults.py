@@ -18,7 +18,7 @@ from sn37.validator.stages import kept_fault
     ],
 )
 def test_a_stage_keeps_its_fault_and_raises_a_type_with_an_owner(tmp_path, error, owner):
-    epoch = Records(tmp_path).epoch(7, 360)
+    epoch = Records(tmp_path).begin(7, 360)
     with pytest.raises(Exception) as caught, kept_fault(epoch, "fetch"):
         raise error
     assert caught.value.owner == owner
@@ -29,7 +29,7 @@ def test_a_stage_keeps_its_fault_and_raises_a_type_with_an_owner(tmp_path, error
 def test_a_subtype_that_only_its_own_room_knows_becomes_its_plain_kind(tmp_path):
     from sn37.chain import StatePruned
 
-    with pytest.raises(ChainFault) as caught, kept_fault(Records(tmp_path).epoch(7, 360), "plan"):
+    with pytest.raises(ChainFault) as caught, kept_fault(Records(tmp_path).begin(7, 360), "plan"):
         raise StatePruned("forgotten")
     assert type(caught.value) is ChainFault
 

@@ -35,7 +35,7 @@ def decision(sync_block: int, *scores: Score, winner: str | None = None, **field
 
 def seal(records: Records, competition_id: int, made: Decision) -> Epoch:
     """An epoch with nothing but a decision, sealed."""
-    epoch = records.epoch(competition_id, made.sync_block)
+    epoch = records.begin(competition_id, made.sync_block)
     epoch.write(made)
     return epoch.seal()
 

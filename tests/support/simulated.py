@@ -53,7 +53,7 @@ def simulate(root: Path, epochs: int, models: int, *, samples: int = 20, seed: i
             "WORDS": tuple(ReferenceSample(f"Sort {n}", "a b c", group=f"list {n}") for n in range(samples)),
         }
         taking_part = everybody[: max(2, min(models, 3 + place // 2))]
-        epoch = records.epoch(COMPETITION.id, sync_block)
+        epoch = records.begin(COMPETITION.id, sync_block)
         for task, values in drawn.items():
             epoch.write_samples(task, values)
         basis = Basis(COMPETITION.digest, {task: digest(values) for task, values in drawn.items()}, {"sn37": "0.1.0"})

@@ -294,7 +294,7 @@ def test_no_place_to_write_ends_in_a_sentence(tmp_path):
 
 def decided(root):
     """A decided epoch as the validator makes it, over a record on disk."""
-    work = Records(root / "records").epoch(4, 1000)
+    work = Records(root / "records").begin(4, 1000)
     data = {"SORTING": task_data(seconds=0.5), "PROSE": task_data(seconds=0.25)}
     uids = {"5Vali": 7, "5Best": 9, "5Fail": 2}
     planned = manifest(COMPETITION, 1000, uids=uids, data=data)
