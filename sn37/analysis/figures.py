@@ -24,6 +24,7 @@ __all__ = [
     "agreement",
     "copies",
     "costs",
+    "differences",
     "duel",
     "leaderboard",
     "reasons",
@@ -295,6 +296,26 @@ def copies(distances: DataFrame, ax: Axes | None = None) -> Axes:
     ax.set_xticks(
         range(len(table.columns)), [str(uid) for uid in table.columns], fontsize=_size(len(table)), rotation=90
     )
+    return ax
+
+
+@_styled
+def differences(samples: DataFrame, ax: Axes | None = None) -> Axes:
+    """How far two records' values of the same samples lie apart, one row a task; all on the line: equal.
+
+    samples: columns `task, difference`, as `Comparison.samples` has them.
+    """
+    tasks = sorted(samples["task"].unique())
+    ax = _axes(ax, rows=len(tasks) + 1)
+    _title(ax, "the same samples, evaluated twice", "loss in the second record - loss in the first")
+    if not tasks:
+        return _say(ax, "no sample that both have")
+    for row, task in enumerate(tasks):
+        apart = samples.loc[samples["task"] == task, "difference"]
+        ax.plot(apart, [row] * len(apart), "|", markersize=16, alpha=0.6)
+        ax.annotate(f"{(apart != 0).mean():.0%} differ", (1.02, row), xycoords=("axes fraction", "data"), va="center")
+    ax.axvline(0.0, color="black", linewidth=0.8)
+    _models_down(ax, tasks)
     return ax
 
 

@@ -15,6 +15,7 @@ from sn37.validator.evaluate import Evaluated, evaluate
 from sn37.validator.fetch import Fetched, fetch
 from sn37.validator.plan import Plan, plan
 from sn37.validator.publish import publish, write_result
+from sn37.validator.replay import replay
 from sn37.validator.settings import Settings
 
 __all__ = [
@@ -31,5 +32,6 @@ __all__ = [
     "fetch",
     "plan",
     "publish",
+    "replay",
     "write_result",
 ]

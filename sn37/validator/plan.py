@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from sn37.chain import Subnet
     from sn37.hub import Hub
 
-__all__ = ["Plan", "plan", "schedule_of"]
+__all__ = ["Plan", "digest_of", "plan", "schedule_of"]
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class Plan:
         return f"<p>{escape(str(self))}</p>{table(('uid', 'hotkey', 'repo', 'block', 'evaluated', 'why'), rows)}"
 
 
-def _digest_of(task: str) -> str | None:
+def digest_of(task: str) -> str | None:
     """The digest of a file with own sources and methods; None for an installed package's entry point."""
     return file_digest(Path(task)) if task.endswith(".py") else None
 
@@ -136,7 +136,7 @@ def plan(settings: Settings, subnet: Subnet, hub: Hub) -> Plan:
             network=settings.network,
             netuid=settings.netuid,
             hub=settings.hub,
-            own_tasks={name: _digest_of(name) for name in settings.tasks},
+            own_tasks={name: digest_of(name) for name in settings.tasks},
             clock=settings.clock,
             sync_block=sync_block,
             block_hash=block_hash,

@@ -8,10 +8,12 @@ from collections.abc import Iterable, Mapping
 from sn37 import incentive
 from sn37.competition import Competition
 from sn37.records.decision import Decision, Score, Turn
+from sn37.records.epochs import Epoch
 from sn37.records.faults import Fault
 from sn37.records.results import Result
+from sn37.sample import digest
 
-__all__ = ["decision_of", "scores_of"]
+__all__ = ["decision_of", "mistakes_of", "scores_of"]
 
 
 def scores_of(competition: Competition, sync_block: int, results: Iterable[Result]) -> tuple[Score, ...]:
@@ -81,3 +83,23 @@ def decision_of(
             if result.measurement is not None
         },
     )
+
+
+def mistakes_of(epoch: Epoch) -> list[str]:
+    """Where a decided epoch's record does not agree with itself, in sentences; [] where it does.
+
+    The samples' digests, the results' basis, and the decision are worked out again. Seals nothing: who changes all of
+    them together is not found.
+    """
+    manifest, found = epoch.manifest, []
+    for task, data in manifest.data.items():
+        if digest(epoch.samples(task)) != data.digest:
+            found.append(f"the samples of {task} are not those of their digest {data.digest[:16]}")
+    drawn = {task: data.digest for task, data in manifest.data.items()}
+    for result in epoch.results.values():
+        if (result.basis.competition_digest, result.basis.samples) != (manifest.competition_digest, drawn):
+            found.append(f"the result of uid {result.uid} rests on another competition or other samples")
+    again = decision_of(manifest.competition, epoch.sync_block, epoch.results.values(), epoch.decision.set_aside)
+    if again != epoch.decision:
+        found.append("the decision is not the one that the results make")
+    return found

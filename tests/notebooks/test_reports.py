@@ -12,7 +12,7 @@ from sn37.errors import ConfigError
 from sn37.files import shipped
 from sn37.notebook import run_notebook
 
-FIGURES = {"competition_report": 8, "explore_epoch": 2}
+FIGURES = {"competition_report": 8, "explore_epoch": 2, "replay_epoch": 1}
 
 
 @pytest.fixture(scope="module")
@@ -25,6 +25,8 @@ def records(tmp_path_factory):
 def test_a_notebook_runs_and_its_report_stands_alone(name, records, tmp_path, monkeypatch):
     monkeypatch.delenv("MPLBACKEND")  # as in a person's own shell: figures go into the page
     given = {"records": records if name == "competition_report" else records["a"]}
+    if name == "replay_epoch":
+        given["other"] = records["b"]
     run = run_notebook(shipped("notebooks", f"{name}.ipynb"), given, tmp_path, name)
     page = run.report.read_text(encoding="utf-8")
     assert page.count("data:image/png;base64,") == FIGURES[name]
