@@ -77,6 +77,11 @@ class Fixed(Checked):
         """Epsilon once it has fully decayed."""
         return self.value
 
+    @property
+    def decay_blocks(self) -> int:
+        """Blocks until it has fully decayed: none."""
+        return 0
+
 
 @dataclass(frozen=True)
 class LinearDecay(Checked):

@@ -17,11 +17,15 @@ __all__ = [
     "MIN_SHARE",
     "Challenge",
     "Contender",
+    "FirstWin",
     "Reign",
     "beats",
     "competition_weights",
+    "first_reign",
+    "first_win",
     "margin",
     "moving_average",
+    "needed",
     "reign",
     "subnet_weights",
     "win_rates",
@@ -103,12 +107,16 @@ def reign(contenders: Iterable[Contender], epsilon: Epsilon, now: int) -> Reign:
     incumbent: Contender | None = None
     for contender in _finite(contenders):
         # One of the incumbent's own block comes after it for its score is no lower, so it never takes over.
-        needed = math.inf if incumbent is None else incumbent.score * (1 - epsilon.at(now, incumbent.block))
-        challenge = Challenge(contender, incumbent, needed)
+        challenge = Challenge(contender, incumbent, math.inf if incumbent is None else needed(incumbent, epsilon, now))
         challenges.append(challenge)
         if challenge.succeeds:
             incumbent = contender
     return Reign(tuple(challenges))
+
+
+def needed(incumbent: Contender, epsilon: Epsilon, now: int) -> float:
+    """The loss that a later commitment must be strictly below at block `now` to take over from `incumbent`."""
+    return incumbent.score * (1 - epsilon.at(now, incumbent.block))
 
 
 def beats(i: Contender, j: Contender, epsilon: Epsilon, now: int) -> bool:
@@ -129,12 +137,58 @@ def margin(i: Contender, j: Contender, epsilon: Epsilon, now: int) -> float:
 
 def _with_advantage(i: Contender, j: Contender, epsilon: Epsilon, now: int) -> tuple[float, float]:
     """Both losses, the earlier commitment's multiplied by `1 - epsilon(now, its block)`."""
-    mine, theirs = i.score, j.score
-    if i.block < j.block:
-        mine *= 1 - epsilon.at(now, i.block)
-    elif j.block < i.block:
-        theirs *= 1 - epsilon.at(now, j.block)
+    mine = needed(i, epsilon, now) if i.block < j.block else i.score
+    theirs = needed(j, epsilon, now) if j.block < i.block else j.score
     return mine, theirs
+
+
+@dataclass(frozen=True)
+class FirstWin:
+    """When a contender beats another one, if neither's score changes."""
+
+    block: int | None
+    """The first block at which it does; None for never."""
+    why: str
+    """Why never, in a clause about the contender ("its loss ..."); "" where there is such a block."""
+
+
+def first_win(i: Contender, j: Contender, epsilon: Epsilon, since: int) -> FirstWin:
+    """The first block from `since` on at which `i` beats `j`: the epsilon of the earlier one decays with its age.
+
+    Exact: `beats` says yes at this block and no at the one before. A later `i` needs only to wait; an earlier
+    one loses its own advantage with time, so it beats `j` at once or never.
+
+    >>> from sn37.competition import LinearDecay
+    >>> old, new = Contender("old", 0, 1_000, 2.0), Contender("new", 1, 1_200, 1.95)
+    >>> first_win(new, old, LinearDecay(0.05, 0.01, 1_000), since=1_200).block
+    1626
+    """
+    if beats(i, j, epsilon, since):
+        return FirstWin(since, "")
+    if not math.isfinite(i.score):
+        return FirstWin(None, "it has no score")
+    if i.block < j.block:
+        return FirstWin(None, "it was committed earlier, and its own advantage only shrinks with time")
+    lost, won = since, j.block + epsilon.decay_blocks
+    if not beats(i, j, epsilon, max(lost, won)):
+        if i.score >= j.score:
+            return FirstWin(None, f"its loss {i.score:.6g} is not below {j.score:.6g}")
+        least = needed(j, epsilon, max(lost, won))
+        return FirstWin(None, f"its loss {i.score:.6g} is not below {least:.6g}: epsilon stays at {epsilon.final:g}")
+    # Every operation of `needed` is monotone also as rounded, so there is one block from which on `i` beats `j`.
+    while won - lost > 1:
+        middle = (lost + won) // 2
+        lost, won = (lost, middle) if beats(i, j, epsilon, middle) else (middle, won)
+    return FirstWin(won, "")
+
+
+def first_reign(hotkey: str, contenders: Iterable[Contender], epsilon: Epsilon, since: int) -> int | None:
+    """The first block from `since` on at which `hotkey` wins the reign, if nobody's score changes; None for never."""
+    field = _finite(contenders)
+    # A reign is made of duels of a later with an earlier one, so it changes only where one of these is first won.
+    duels = (first_win(i, j, epsilon, since).block for place, i in enumerate(field) for j in field[:place])
+    turns = sorted({since, *(block for block in duels if block is not None)})
+    return next((now for now in turns if reign(field, epsilon, now).winner == hotkey), None)
 
 
 def wins(contenders: Iterable[Contender], epsilon: Epsilon, now: int) -> dict[str, int]:

@@ -14,7 +14,10 @@ from sn37.incentive import (
     Contender,
     beats,
     competition_weights,
+    first_reign,
+    first_win,
     moving_average,
+    needed,
     reign,
     subnet_weights,
     win_rates,
@@ -141,6 +144,62 @@ def test_with_epsilon_still_high_a_better_one_waits():
 )
 def test_in_one_block_the_lower_score_is_first_then_the_lower_uid(first, second, won):
     assert winner([Contender("first", *first), Contender("second", *second)], Fixed(0.1)) == won
+
+
+short_epsilons = st.one_of(
+    st.builds(Fixed, st.floats(0, 0.5)),
+    st.builds(
+        lambda a, b, n: LinearDecay(max(a, b), min(a, b), n), st.floats(0, 0.5), st.floats(0, 0.5), st.integers(1, 60)
+    ),
+)
+
+
+@given(scores, scores, st.integers(0, 99), st.integers(0, 99), st.integers(0, 99), epsilons)
+def test_one_block_before_its_first_win_a_duel_is_lost_and_at_it_won(mine, theirs, block, other, since, epsilon):
+    assume(not math.isnan(theirs))
+    i, j = Contender("i", 0, block, mine), Contender("j", 1, other, theirs)
+    found = first_win(i, j, epsilon, since)
+    if found.block is None:
+        assert found.why and not any(beats(i, j, epsilon, now) for now in (since, other + 9_000, 10**12))
+    else:
+        assert beats(i, j, epsilon, found.block) and found.block >= since
+        assert found.block == since or not beats(i, j, epsilon, found.block - 1)
+
+
+@given(st.floats(0.5, 2), st.floats(0, 0.05), st.integers(0, 99), st.integers(1, 9_000), st.floats(0.01, 0.5))
+def test_the_first_win_of_a_score_at_the_very_edge_is_exact(theirs, end, block, decay, more):
+    """A score that is needed to the last bit at some block loses there and wins as soon as more is granted."""
+    epsilon, j = LinearDecay(end + more, end, decay), Contender("j", 1, block, theirs)
+    edge = block + decay // 2
+    i = Contender("i", 0, block + 1, needed(j, epsilon, edge))
+    found = first_win(i, j, epsilon, block + 1).block
+    assert not beats(i, j, epsilon, edge)
+    assert found is None or (found > edge and beats(i, j, epsilon, found) and not beats(i, j, epsilon, found - 1))
+
+
+@pytest.mark.parametrize(
+    ("mine", "theirs", "epsilon", "why"),
+    [
+        ((200, 2.0), (100, 2.0), DECAY, "its loss 2 is not below 2"),
+        ((200, 1.99), (100, 2.0), DECAY, "its loss 1.99 is not below 1.98: epsilon stays at 0.01"),
+        ((200, 1.95), (100, 2.0), Fixed(0.05), "its loss 1.95 is not below 1.9: epsilon stays at 0.05"),
+        ((100, 2.0), (200, 1.5), DECAY, "it was committed earlier, and its own advantage only shrinks with time"),
+        ((200, math.inf), (100, 2.0), DECAY, "it has no score"),
+    ],
+)
+def test_who_never_wins_is_told_why(mine, theirs, epsilon, why):
+    found = first_win(Contender("i", 0, *mine), Contender("j", 1, *theirs), epsilon, 300)
+    assert (found.block, found.why) == (None, why)
+
+
+@given(crowds(least=1, most=5), short_epsilons, st.integers(0, 50))
+def test_the_first_reign_is_the_one_that_playing_every_block_finds(crowd, epsilon, since):
+    crowd = [replace(contender, block=contender.block % 50) for contender in crowd]
+    # From block 50 + 60 on no epsilon changes any more.
+    played = [(now, winner(crowd, epsilon, now)) for now in range(since, 111)]
+    for contender in crowd:
+        expected = next((now for now, won in played if won == contender.hotkey), None)
+        assert first_reign(contender.hotkey, crowd, epsilon, since) == expected
 
 
 @pytest.mark.parametrize("crowd", [[], [Contender("a", 0, 1, math.inf), Contender("b", 1, 2, math.nan)]])
