@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import islice
-from typing import Any
+from typing import ClassVar
 
-from sn37.sources.base import Context, Run
+from sn37.sample import Sample
+from sn37.sources.base import Context, Count, DataRow, Run
 
-__all__ = ["MIN_STAKE", "Authors", "SignedRuns"]
+__all__ = ["MIN_STAKE", "Authors", "SignedRuns", "SignedSource"]
 
 MIN_STAKE = 10_000.0
 """Stake from which a validator is trusted as an author of data (protocol, section 1)."""
@@ -48,9 +50,7 @@ class SignedRuns:
     config: Mapping[str, str] = field(default_factory=dict)
     """What a run's config must say besides."""
 
-    def rows(
-        self, context: Context, *, min_stake: float, max_age_hours: float, run_rows: int
-    ) -> Iterator[Mapping[str, Any]]:
+    def rows(self, context: Context, *, min_stake: float, max_age_hours: float, run_rows: int) -> Iterator[DataRow]:
         """The history rows of the last hours before the sync block, of runs signed by trusted authors.
 
         run_rows: the most that are taken from one run.
@@ -80,11 +80,42 @@ class SignedRuns:
         return "" if verified else "with a forged signature"
 
 
+@dataclass(frozen=True)
+class SignedSource:
+    """Samples made of the rows that trusted validators have logged in the last hours, each sample once."""
+
+    RUNS: ClassVar[SignedRuns]
+
+    max_samples: Count = 700
+    """At most so many samples are kept."""
+    min_samples: Count = 50
+    """Fewer samples are a data fault."""
+    max_age_hours: float = 4.0
+    """Hours before the sync block from which rows count."""
+    run_rows: Count = 5_000
+    """The most history rows that are taken from one run."""
+    min_stake: float = MIN_STAKE
+    """TAO from which a validator is trusted as an author."""
+
+    @abstractmethod
+    def samples_of(self, row: DataRow, context: Context) -> Iterator[Sample]:
+        """The samples that a row makes; what is left out is noted in the context."""
+
+    def __call__(self, context: Context) -> list[Sample]:
+        """The samples, drawn with the context's generator."""
+        rows = self.RUNS.rows(
+            context, min_stake=self.min_stake, max_age_hours=self.max_age_hours, run_rows=self.run_rows
+        )
+        samples = list(dict.fromkeys(sample for row in rows for sample in self.samples_of(row, context)))
+        context.enough(samples, self.min_samples, self.RUNS.project)
+        return context.generator.sample(samples, min(len(samples), self.max_samples))
+
+
 def _within(timestamp: object, since: datetime, until: datetime) -> bool:
     return isinstance(timestamp, int | float) and since.timestamp() <= timestamp <= until.timestamp()
 
 
-def _unicode(row: Mapping[str, Any]) -> bool:
+def _unicode(row: DataRow) -> bool:
     """Whether its texts can be encoded: JSON may hold half of a pair of surrogates, which no tokenizer takes."""
     try:
         "".join(value for value in row.values() if isinstance(value, str)).encode()

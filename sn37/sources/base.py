@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import inspect
 import random
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Annotated, Any, Protocol, TypeVar
+from typing import Annotated, Protocol, TypeVar
 
 from annotated_types import Ge, Le
 
@@ -23,6 +24,7 @@ __all__ = [
     "SOURCES",
     "Context",
     "Count",
+    "DataRow",
     "DatasetReader",
     "Run",
     "RunReader",
@@ -34,6 +36,9 @@ __all__ = [
 
 Count = Annotated[int, Ge(1), Le(10_000)]
 """An argument that counts rows or samples: bounded, for anyone can write a competition."""
+
+DataRow = Mapping[str, object]
+"""A row of a dataset or of a run's history: column -> JSON data, written by anyone."""
 
 
 class DatasetReader(Protocol):
@@ -49,7 +54,7 @@ class DatasetReader(Protocol):
 
     def rows(
         self, repo: str, config: str, split: str, indices: Sequence[int], columns: Sequence[str]
-    ) -> list[dict[str, Any]]:
+    ) -> Sequence[DataRow]:
         """The rows with those indices, in the order asked for, only those columns.
 
         Raises DataFault: unknown repo, config, split or column; private; index out of range; HubFault
@@ -64,10 +69,10 @@ class Run:
 
     id: str
     """Its id within the project, over which its author signed."""
-    config: Mapping[str, Any]
-    """What its author says of it, JSON data."""
-    history: Iterable[Mapping[str, Any]]
-    """Its rows as logged, JSON data, read only when iterated over."""
+    config: DataRow
+    """What its author says of it."""
+    history: Iterable[DataRow]
+    """Its rows as logged, read only when iterated over."""
 
 
 class RunReader(Protocol):
@@ -109,22 +114,20 @@ class Context:
     """Whose data counts."""
     verify: Verifier
     """Whether a signature is a hotkey's own."""
-    notes: dict[str, Any] = field(default_factory=dict)
-    """JSON data that goes into the manifest (revisions, counts of dropped rows), filled by the source and the
-    readers."""
+    dropped: Counter[str] = field(default_factory=Counter)
+    """Reason -> how many rows or samples were left out for it; goes into the manifest."""
+    notes: dict[str, object] = field(default_factory=dict)
+    """Further JSON data that goes into the manifest, filled by the source."""
 
-    def drop(self, reason: str, count: int = 1) -> None:
+    def drop(self, reason: str) -> None:
         """Note that something was left out, and why."""
-        dropped = self.notes.setdefault("dropped", {})
-        dropped[reason] = dropped.get(reason, 0) + count
+        self.dropped[reason] += 1
 
     def enough(self, samples: Sequence[Sample], least: int, what: str) -> None:
         """Raise DataFault, with the reasons, where fewer than `least` samples are left."""
         if len(samples) < least:
-            dropped = self.notes.get("dropped", {})
-            why = (
-                "; left out: " + ", ".join(f"{n} {reason}" for reason, n in sorted(dropped.items())) if dropped else ""
-            )
+            left_out = ", ".join(f"{count} {reason}" for reason, count in sorted(self.dropped.items()))
+            why = f"; left out: {left_out}" if left_out else ""
             raise DataFault(f"{what} gave {len(samples)} samples; expected {least} or more{why}")
 
 
@@ -161,12 +164,14 @@ def source(name: str) -> Callable[[F], F]:
 
         def make(**arguments: object) -> Source:
             def draw(context: Context) -> list[Sample]:
-                drawn: Any = entry(context.generator if first == "rng" else context, **arguments)
-                samples = list(drawn)
-                if wrong := [sample for sample in samples if not isinstance(sample, Sample)]:
-                    raise ConfigError(
-                        f"the source {name!r} gave {wrong[0]!r}; expected samples, as sn37.TextSample(...)"
-                    )
+                drawn = entry(context.generator if first == "rng" else context, **arguments)
+                samples: list[Sample] = []
+                for sample in drawn if isinstance(drawn, Iterable) else (drawn,):
+                    if not isinstance(sample, Sample):
+                        raise ConfigError(
+                            f"the source {name!r} gave {sample!r}; expected samples, as sn37.TextSample(...)"
+                        )
+                    samples.append(sample)
                 return samples
 
             return draw

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from sn37.sample import ReferenceSample, Sample
-from sn37.sources.authors import MIN_STAKE, SignedRuns
-from sn37.sources.base import Context, Count, source
+from sn37.sources.authors import SignedRuns, SignedSource
+from sn37.sources.base import Context, Count, DataRow, source
 
 __all__ = ["Cortex", "unwanted"]
-
-RUNS = SignedRuns("cortex-t/multi-modality", 18, "hotkey", "signature", {"type": "validator"})
 
 _PROMPT = re.compile(r"prompts\.([0-9]{1,4})")
 _REFUSALS = (
@@ -40,39 +37,26 @@ _UNWANTED = re.compile("|".join(_REFUSALS + _SPEAKS_OF_ITSELF), re.IGNORECASE)
 
 @source("cortex")
 @dataclass(frozen=True)
-class Cortex:
+class Cortex(SignedSource):
     """Prompts of the last hours and the replies that were scored well."""
+
+    RUNS = SignedRuns("cortex-t/multi-modality", 18, "hotkey", "signature", {"type": "validator"})
 
     max_samples: Count = 300
     """At most so many samples are kept."""
-    min_samples: Count = 50
-    """Fewer samples are a data fault."""
     min_score: float = 0.85
     """Replies scored lower are left out."""
-    max_age_hours: float = 4.0
-    """Hours before the sync block from which rows count."""
-    run_rows: Count = 5_000
-    """The most history rows that are taken from one run."""
-    min_stake: float = MIN_STAKE
-    """TAO from which a validator is trusted as an author."""
 
-    def __call__(self, context: Context) -> list[Sample]:
-        """The samples, drawn with the context's generator."""
-        found: dict[Sample, None] = {}
-        rows = RUNS.rows(context, min_stake=self.min_stake, max_age_hours=self.max_age_hours, run_rows=self.run_rows)
-        for row in rows:
-            for prompt, reply, score in _replies(row):
-                if not prompt or not reply:
-                    context.drop("replies or prompts without text")
-                elif not score >= self.min_score:  # so that NaN is low
-                    context.drop("replies with a low score")
-                elif unwanted(reply):
-                    context.drop("replies that refuse or speak of themselves")
-                else:
-                    found[ReferenceSample(prompt, reply)] = None
-        samples = list(found)
-        context.enough(samples, self.min_samples, RUNS.project)
-        return context.generator.sample(samples, min(len(samples), self.max_samples))
+    def samples_of(self, row: DataRow, context: Context) -> Iterator[Sample]:
+        for prompt, reply, score in _replies(row):
+            if not prompt or not reply:
+                context.drop("replies or prompts without text")
+            elif not score >= self.min_score:  # so that NaN is low
+                context.drop("replies with a low score")
+            elif unwanted(reply):
+                context.drop("replies that refuse or speak of themselves")
+            else:
+                yield ReferenceSample(prompt, reply)
 
 
 def unwanted(reply: str) -> bool:
@@ -80,7 +64,7 @@ def unwanted(reply: str) -> bool:
     return bool(_UNWANTED.search(reply.replace("\u2019", "'")))
 
 
-def _replies(row: Mapping[str, Any]) -> Iterator[tuple[str, str, float]]:
+def _replies(row: DataRow) -> Iterator[tuple[str, str, float]]:
     if row.get("modality") != "text":
         return
     uids = sorted(int(match[1]) for key in row if (match := _PROMPT.fullmatch(key)))

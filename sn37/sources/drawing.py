@@ -12,7 +12,7 @@ __all__ = ["draw_samples"]
 
 
 def draw_samples(source: Source, context: Context, task: str) -> tuple[Sample, ...]:
-    """The samples that count, in the order drawn; the others are counted in `context.notes`, by reason.
+    """The samples that count, in the order drawn; the others are counted in `context.dropped`, by reason.
 
     Raises DataFault, with the reasons, where none is left: no model is run for nothing.
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from sn37.errors import ConfigError
+from sn37.sources.base import DataRow
 from sn37.sources.templates import Absent, Path
 
 __all__ = ["OPERATORS", "Condition", "Filter"]
@@ -37,7 +38,7 @@ class Filter:
     """Where in the row the value is."""
     op: str
     """One of `OPERATORS`."""
-    value: Any
+    value: object
     """What it is compared with, as the competition file has it."""
 
     @classmethod
@@ -56,7 +57,7 @@ class Filter:
         except ValueError as error:
             raise ConfigError(f"the filter {condition}: {error}") from None
 
-    def holds(self, row: Mapping[str, Any]) -> bool:
+    def holds(self, row: DataRow) -> bool:
         """Whether the row meets the condition."""
         try:
             return bool(OPERATORS[self.op](self.path.of(row), self.value))

@@ -13,7 +13,7 @@ from typing import Any
 
 from sn37.errors import ConfigError
 from sn37.sample import Sample
-from sn37.sources.base import Context, Count, source
+from sn37.sources.base import Context, Count, DataRow, source
 from sn37.sources.filters import Condition, Filter
 from sn37.sources.pages import page_indices
 from sn37.sources.recipes import Recipe
@@ -104,9 +104,7 @@ class HubDataset(Checked):
         return samples[: self.max_samples]
 
 
-def _kept(
-    context: Context, recipe: Recipe, conditions: Sequence[Filter], rows: Sequence[Mapping[str, Any]]
-) -> Iterator[Sample]:
+def _kept(context: Context, recipe: Recipe, conditions: Sequence[Filter], rows: Sequence[DataRow]) -> Iterator[Sample]:
     for row in rows:
         if not all(condition.holds(row) for condition in conditions):
             context.drop("rows that the filters leave out")

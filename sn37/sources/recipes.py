@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from sn37.errors import ConfigError
 from sn37.sample import ChoiceSample, ReferenceSample, Sample, TextSample
+from sn37.sources.base import DataRow
 from sn37.sources.templates import Absent, Template
 
 __all__ = ["KINDS", "Recipe"]
@@ -58,7 +58,7 @@ class Recipe:
         """The columns that are needed."""
         return frozenset(c for several in self.templates.values() for template in several for c in template.columns)
 
-    def sample(self, row: Mapping[str, Any]) -> Sample:
+    def sample(self, row: DataRow) -> Sample:
         """One sample. Raises Absent, saying what the row lacks."""
         filled = {name: several[0].fill(row) for name, several in self.templates.items() if name != "choices"}
         for name, text in filled.items():

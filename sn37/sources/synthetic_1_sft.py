@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any
 
 from sn37.sample import ReferenceSample, Sample
-from sn37.sources.base import Context, Count, source
+from sn37.sources.base import Context, Count, DataRow, source
 from sn37.sources.pages import page_indices
 
 __all__ = ["SYSTEM_PROMPT", "Synthetic1Sft", "answer_end"]
@@ -55,7 +54,7 @@ class Synthetic1Sft:
         return samples
 
 
-def _sample(row: dict[str, Any], context: Context) -> Sample | None:
+def _sample(row: DataRow, context: Context) -> Sample | None:
     task_type = row["task_type"]
     if task_type not in ("verifiable_math", "code_output_prediction"):
         context.drop("rows of another task type")
@@ -68,7 +67,7 @@ def _sample(row: dict[str, Any], context: Context) -> Sample | None:
     return ReferenceSample(question, reply[:end], SYSTEM_PROMPT)
 
 
-def exchange(messages: Any) -> tuple[str, str]:
+def exchange(messages: object) -> tuple[str, str]:
     """The user's message and the assistant's, of exactly these two; ("", "") of anything else."""
     match messages:
         case [{"role": "user", "content": str(question)}, {"role": "assistant", "content": str(reply)}]:

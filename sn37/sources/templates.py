@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+
+from sn37.sources.base import DataRow
 
 __all__ = ["MAX_CHARACTERS", "MAX_VALUES", "Absent", "Path", "Template"]
 
@@ -45,7 +46,7 @@ class Path:
             raise ValueError(f"{text!r} names no column; expected column, column[0] or column[name]")
         return cls(match[1], tuple(_STEP.findall(match[2])))
 
-    def of(self, row: Mapping[str, Any]) -> Any:
+    def of(self, row: DataRow) -> object:
         """The value at this place. Raises Absent."""
         value = row.get(self.column)
         for step in self.steps:
@@ -91,7 +92,7 @@ class Template:
         """The columns it needs."""
         return frozenset(piece.column for piece in self.pieces if isinstance(piece, Path))
 
-    def fill(self, row: Mapping[str, Any]) -> str:
+    def fill(self, row: DataRow) -> str:
         """The text for one row. Raises Absent where a value is missing, is a list or a table, or is too long."""
         parts: list[str] = []
         room = MAX_CHARACTERS
@@ -102,7 +103,7 @@ class Template:
                 raise Absent(f"a text of over {MAX_CHARACTERS} characters")
         return "".join(parts)
 
-    def values(self, row: Mapping[str, Any]) -> tuple[str, ...]:
+    def values(self, row: DataRow) -> tuple[str, ...]:
         """Several texts: the items of the list that the template consists of. Raises Absent."""
         pieces = [piece for piece in self.pieces if piece]
         value = pieces[0].of(row) if len(pieces) == 1 and isinstance(pieces[0], Path) else None
@@ -113,7 +114,7 @@ class Template:
         return tuple(_text(pieces[0], item) for item in value)
 
 
-def _text(place: object, value: Any) -> str:
+def _text(place: object, value: object) -> str:
     if not isinstance(value, str | int | float):
         raise Absent(f"no text at {place}")
     text = str(value)

@@ -112,12 +112,11 @@ def draw(plan: Plan, task: EvalTask, subnet: Subnet, hub: Hub) -> tuple[tuple[Sa
         verify=verify,
     )
     samples = draw_samples(SOURCES[task.source](**task.source_args), context, task.name)
-    notes = dict(context.notes)
     return samples, TaskData(
         digest=digest(samples),
         samples=len(samples),
-        dropped=notes.pop("dropped", {}),
-        notes=notes,
+        dropped=dict(context.dropped),
+        notes=context.notes,
         revisions=dict(datasets.revisions),
         seconds=time.monotonic() - began,
     )

@@ -187,7 +187,7 @@ def test_macrobench_keeps_rows_by_trusted_validators_with_a_letter(
     assert {(s.prompt, s.answer) for s in samples if isinstance(s, ChoiceSample)} <= allowed
     assert len(context.notes["configs"]) == 10
     assert len(samples) == 700
-    assert set(context.notes["dropped"]) == {
+    assert set(context.dropped) == {
         "rows of an under-staked validator",
         "rows of no validator",
         "rows without an answer from A to D",
@@ -228,7 +228,7 @@ def test_synthetic_keeps_two_task_types_with_trace_and_answer_as_they_are(make_c
         assert row["messages"][1]["content"].startswith(sample.reference)
         assert sample.reference.startswith("<think>")
         assert re.search(r'(\\boxed\{\d+\}|\{"output": "\[.*\]"\})$', sample.reference)
-    assert context.notes["dropped"]["rows of another task type"] > 0
+    assert context.dropped["rows of another task type"] > 0
 
 
 @pytest.mark.parametrize(
@@ -271,7 +271,7 @@ def test_codeforces_leaves_out_what_is_too_long_or_no_exchange(make_context: Mak
     allowed = {exchange(row["messages"]) for row in rows_of(codeforces_cots())}
     assert {(s.prompt, s.reference) for s in samples if isinstance(s, ReferenceSample)} <= allowed
     assert all(len(s.reference) < 4 * 16_384 for s in samples if isinstance(s, ReferenceSample))
-    dropped = context.notes["dropped"]
+    dropped = context.dropped
     assert set(dropped) == {"rows without exactly two messages", "rows that are too long"}
     assert len(samples) + sum(dropped.values()) == 120
 
@@ -282,7 +282,7 @@ def test_any_dataset_makes_samples_by_templates_and_filters(make_context: Make, 
     math = [row for row in rows_of(synthetic_1_sft()) if row["task_type"] == "verifiable_math"]
     made = {(row["messages"][0]["content"], row["messages"][1]["content"]) for row in math}
     assert {(s.prompt, s.reference) for s in samples if isinstance(s, ReferenceSample)} <= made
-    assert len(samples) + context.notes["dropped"]["rows that the filters leave out"] == 200
+    assert len(samples) + context.dropped["rows that the filters leave out"] == 200
     fewer = SOURCES["hub_dataset"](**{**QUESTIONS, "max_samples": 10})(make_context(datasets=datasets.reader()))
     assert fewer == samples[:10]
 

@@ -132,7 +132,7 @@ def test_answers_of_one_word_and_questions_seen_before_are_left_out() -> None:
     questions = {question_of(prompt) for sample in samples for prompt in sample.prompts}  # type: ignore[union-attr]
     assert questions == {f"Why {i}?" for i in range(20)}
     assert len(samples) == 19
-    assert here.notes["dropped"] == {
+    assert here.dropped == {
         "answers of one word": 1,
         "questions seen before": 1,
         "rows without a question and an answer": 2,

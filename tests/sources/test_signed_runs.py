@@ -27,7 +27,7 @@ Make = Callable[..., Context]
 def test_only_runs_signed_by_trusted_validators_count(name: str, make_context: Make, read_runs: WandbRuns) -> None:
     context = make_context(runs=read_runs)
     samples = SOURCES[name]()(context)
-    dropped = {reason: count for reason, count in context.notes["dropped"].items() if reason.startswith("runs")}
+    dropped = {reason: count for reason, count in context.dropped.items() if reason.startswith("runs")}
     assert dropped == {
         "runs of an under-staked validator": 1,
         "runs of no validator": 1,
@@ -115,8 +115,8 @@ def test_cortex_keeps_well_scored_replies_that_do_not_refuse(make_context: Make,
     context = make_context(runs=read_runs)
     samples = SOURCES["cortex"](max_samples=1_000)(context)
     assert all(isinstance(sample, ReferenceSample) and not unwanted(sample.reference) for sample in samples)
-    assert context.notes["dropped"]["replies with a low score"] > 0
-    assert context.notes["dropped"]["replies that refuse or speak of themselves"] > 0
+    assert context.dropped["replies with a low score"] > 0
+    assert context.dropped["replies that refuse or speak of themselves"] > 0
     assert len(SOURCES["cortex"](max_samples=1_000, min_score=0.92)(make_context(runs=read_runs))) < len(samples)
 
 
