@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from html import escape
-from typing import Any, Literal
+from typing import Literal
 
 from sn37.errors import EvaluatorFault
 from sn37.html import table
@@ -214,7 +214,7 @@ class Evaluation(Checked):
     )
 
 
-def _is_plain(value: Any) -> bool:
+def _is_plain(value: object) -> bool:
     """Whether a value is JSON data, so that the digest can cover it."""
     if isinstance(value, Mapping):
         return all(isinstance(key, str) and _is_plain(item) for key, item in value.items())
@@ -235,9 +235,9 @@ class EvalTask(Checked):
     """The registered method that makes a number of the answers."""
     weight: float
     """Its share of the score, in (0, 1]."""
-    source_args: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    source_args: Mapping[str, object] = field(default_factory=dict, hash=False)
     """The source's arguments, JSON data."""
-    method_args: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    method_args: Mapping[str, object] = field(default_factory=dict, hash=False)
     """The method's arguments, JSON data."""
     normalization: Normalization = Unnormalized()
     """Raw score -> normalized score."""

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 from threading import get_ident
-from typing import Any, Literal
+from typing import Literal
 
 from sn37.errors import ConfigError, EvaluatorFault, disk_faults
 
@@ -71,7 +71,7 @@ def write_bytes(path: Path, data: bytes) -> None:
         aside.unlink(missing_ok=True)
 
 
-def write_json(path: Path, data: Any) -> None:
+def write_json(path: Path, data: object) -> None:
     """Write JSON data aside and rename it into place; the same data gives the same bytes.
 
     Raises TypeError and ValueError on what is no JSON data, numbers that are not finite among them.
@@ -79,7 +79,7 @@ def write_json(path: Path, data: Any) -> None:
     write_text(path, json.dumps(data, indent=1, sort_keys=True, allow_nan=False, default=_plain) + "\n")
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     if isinstance(value, Mapping):
         return dict(value)
     if isinstance(value, tuple | frozenset | set):
@@ -93,7 +93,7 @@ def write_summary(path: str, summary: str, **more: object) -> None:
         write_json(Path(path), {"summary": summary, **more})
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path) -> object:
     """JSON data, or None where there is no such file. Raises EvaluatorFault on a damaged file."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))

@@ -43,7 +43,7 @@ class Run:
 
     notebook: Path
     report: Path
-    result: Mapping[str, Any]
+    result: Mapping[str, object]
     seconds: float
 
 
@@ -77,7 +77,7 @@ def run_notebook(
     return Run(executed, report, result, time.monotonic() - started)
 
 
-def _read_result(file: Path) -> dict[str, Any] | None:
+def _read_result(file: Path) -> dict[str, object] | None:
     try:
         result = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from filelock import FileLock, Timeout
 
@@ -35,7 +35,7 @@ class Pipeline:
     notebook: Path
     cadence: Literal["sync"] | int
     """`sync`, at each new sync block, or a number of blocks."""
-    parameters: Mapping[str, Any]
+    parameters: Mapping[str, object]
     """Values for the notebook's parameters cell."""
     out: Path
     """The folder of executed notebooks."""
@@ -57,12 +57,12 @@ class _File(Checked):
 
     name: str
     notebook: str
-    cadence: Any = "sync"
+    cadence: object = "sync"
     refresh_blocks: int | None = None
     time_limit_s: int = 12 * 3600
     poll_s: float = 12.0
     out: str = "out"
-    parameters: dict[str, Any] = field(default_factory=dict)
+    parameters: dict[str, object] = field(default_factory=dict)
 
     RULES = (
         Rule("name", re.compile(r"[a-z0-9_-]{1,40}").fullmatch, "up to 40 of a-z, 0-9, _ and -"),
@@ -91,7 +91,7 @@ def read_pipeline(path: Path, overrides: Mapping[str, object] | None = None) -> 
     return Pipeline(
         name=file.name,
         notebook=_notebook(path, file.notebook),
-        cadence=file.cadence,
+        cadence=file.cadence if isinstance(file.cadence, int) else "sync",
         parameters=_overridden(file.parameters, overrides or {}),
         out=Path(file.out),
         refresh_blocks=file.refresh_blocks,
@@ -100,7 +100,7 @@ def read_pipeline(path: Path, overrides: Mapping[str, object] | None = None) -> 
     )
 
 
-def _overridden(parameters: Mapping[str, Any], overrides: Mapping[str, object]) -> dict[str, Any]:
+def _overridden(parameters: Mapping[str, object], overrides: Mapping[str, object]) -> dict[str, object]:
     """The parameters with others in their place; `more.wandb` names one entry of the dictionary `more`."""
     given = dict(parameters)
     for place, value in overrides.items():
@@ -110,8 +110,8 @@ def _overridden(parameters: Mapping[str, Any], overrides: Mapping[str, object]) 
             inner = table.get(name, {})
             if not isinstance(inner, Mapping):
                 raise ConfigError(f"parameter {place}: {name} is {inner!r}; expected a dictionary")
-            table[name] = dict(inner)
-            table = table[name]
+            inner = dict(inner)
+            table[name], table = inner, inner
         table[last] = value
     return given
 
@@ -137,7 +137,7 @@ def run_once(pipeline: Pipeline, name: str | None = None) -> Run:
         run = run_notebook(
             pipeline.notebook, pipeline.parameters, folder, name or pipeline.name, time_limit_s=pipeline.time_limit_s
         )
-        record = Path(run.result["record"]) if "record" in run.result else None
+        record = Path(str(run.result["record"])) if "record" in run.result else None
         if record is None or (record / "report.html").exists():
             return run
         for source, place in ((run.notebook, record / "epoch.ipynb"), (run.report, record / "report.html")):

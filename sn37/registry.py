@@ -17,10 +17,11 @@ from sn37.errors import ConfigError
 __all__ = ["Factory", "Registry", "suggestion"]
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 
 @dataclass(frozen=True)
-class Factory(Generic[T]):
+class Factory(Generic[T_co]):
     """Makes a source or a method from the arguments of a task.
 
     >>> from sn37.sources import SOURCES
@@ -28,14 +29,14 @@ class Factory(Generic[T]):
     WordSorting(count=3)
     """
 
-    make: Callable[..., T]
+    make: Callable[..., T_co]
     """Called with the arguments as keywords."""
     described: Callable[..., object]
     """The class or function whose signature has the arguments, and whose docstring says what they do."""
     given: frozenset[str] = frozenset()
     """Names in that signature that are no arguments of a task: whoever runs the work gives them."""
 
-    def __call__(self, **arguments: object) -> T:
+    def __call__(self, **arguments: object) -> T_co:
         return self.make(**arguments)
 
     @property

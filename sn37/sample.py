@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any
 
 __all__ = [
     "ChoiceSample",
@@ -69,7 +68,7 @@ class InstructionSample(_Sample):
 
     prompts: tuple[str, str]
     """The prompts."""
-    rules: tuple[tuple[Mapping[str, Any], ...], tuple[Mapping[str, Any], ...]]
+    rules: tuple[tuple[Mapping[str, object], ...], tuple[Mapping[str, object], ...]]
     """The rules of each prompt as plain data (`sn37.ifeval` reads and writes them)."""
 
 
@@ -84,12 +83,12 @@ _KINDS: dict[str, type[Sample]] = {
 _NAMES = {kind: name for name, kind in _KINDS.items()}
 
 
-def to_record(sample: Sample) -> dict[str, Any]:
+def to_record(sample: Sample) -> dict[str, object]:
     """The sample as JSON data; `from_record` reads it back."""
     return {"kind": _NAMES[type(sample)], **asdict(sample)}
 
 
-def from_record(record: Mapping[str, Any]) -> Sample:
+def from_record(record: Mapping[str, object]) -> Sample:
     """A sample from JSON data. Raises ValueError on an unknown kind, an unknown or a missing field."""
     name = record.get("kind")
     kind = _KINDS.get(name) if isinstance(name, str) else None
@@ -99,8 +98,9 @@ def from_record(record: Mapping[str, Any]) -> Sample:
     unknown = set(data) - {f.name for f in fields(kind)}
     if unknown:
         raise ValueError(f"a {name} sample has no field {', '.join(sorted(unknown))}")
+    make: Callable[..., Sample] = kind
     try:
-        return kind(**data)
+        return make(**data)
     except TypeError as error:
         raise ValueError(f"a {name} sample is incomplete: {error}") from None
 
@@ -118,5 +118,5 @@ def digest(samples: Iterable[Sample]) -> str:
     return total.hexdigest()
 
 
-def _frozen(value: Any) -> Any:
+def _frozen(value: object) -> object:
     return tuple(_frozen(item) for item in value) if isinstance(value, list) else value

@@ -7,9 +7,9 @@ outside.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from sn37.errors import ConfigError
 
@@ -38,13 +38,14 @@ class Rule:
     each: bool = False
     """Whether it must hold for each item of the field."""
 
-    def mistakes(self, given: Mapping[str, Any]) -> Iterator[str]:
+    def mistakes(self, given: Mapping[str, object]) -> Iterator[str]:
         """A sentence for each breach; nothing where a field is not given."""
         names = self.fields.split(", ")
         if not all(name in given for name in names):
             return
         values = [given[name] for name in names]
-        for several in [[item] for item in values[0]] if self.each else [values]:
+        items = values[0] if self.each else None
+        for several in [[item] for item in items] if isinstance(items, Iterable) else [values]:
             if not self.holds(*several):
                 got = self.shown(*several) if self.shown else several[0] if len(several) == 1 else tuple(several)
                 called = (self.called or self.fields).format_map(defaultdict(lambda: "?", given))
@@ -61,6 +62,6 @@ class Checked:
             raise ConfigError("\n".join(found))
 
     @classmethod
-    def mistakes(cls, given: Mapping[str, Any]) -> list[str]:
+    def mistakes(cls, given: Mapping[str, object]) -> list[str]:
         """What the rules say of these fields: all of them, or those of a file that have the right type."""
         return [mistake for rule in cls.RULES for mistake in rule.mistakes(given)]

@@ -13,7 +13,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from sn37.competition import Constraints
 from sn37.engine.files import INDEX, read_json, weight_files, weight_map
@@ -132,7 +131,7 @@ def _check_no_code(folder: Path) -> None:
             _check_keys(read_json(path), path.relative_to(folder).as_posix())
 
 
-def _check_keys(data: Any, name: str) -> None:
+def _check_keys(data: object, name: str) -> None:
     waiting = [data]
     while waiting:
         value = waiting.pop()

@@ -177,8 +177,9 @@ def _funded(file: Path, hub: str | None, tasks: list[str]) -> tuple[Mapping[str,
     from sn37.validator.plan import schedule_of
 
     parameters = {name: value for name, value in read_pipeline(file).parameters.items() if name != "result_file"}
-    own = [*parameters.get("more", {}).pop("tasks", ()), *tasks]
-    settings = Settings.of(**parameters, tasks=own)
+    more = parameters.get("more")
+    own = more.pop("tasks", ()) if isinstance(more, dict) else ()
+    settings = Settings.of(**parameters, tasks=[*own, *tasks])
     with tempfile.TemporaryDirectory() as cache:
         client = Hub(hub or settings.hub, os.environ.get("HF_TOKEN"), cache=Path(cache))
         return settings.funding, schedule_of(settings, client), settings.network

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -50,13 +50,14 @@ def run(
     typer.echo(f"{done.result.get('summary', 'done')}\nnotebook  {done.notebook}\nreport    {done.report}")
 
 
-def _blocks(parameters: Mapping[str, Any]) -> tuple[Callable[[], int], Callable[[int], int]]:
+def _blocks(parameters: Mapping[str, object]) -> tuple[Callable[[], int], Callable[[int], int]]:
     """How to ask for the chain's newest block, and for a block's sync block."""
     from sn37.chain import Subnet
     from sn37.validator import Settings
 
     known = ("network", "netuid", "genesis", "cadence")
-    given = {**parameters, **parameters.get("more", {})}
+    more = parameters.get("more")
+    given = {**parameters, **(more if isinstance(more, Mapping) else {})}
     settings = Settings.of(**{name: value for name, value in given.items() if name in known})
     clock, subnet = settings.clock, Subnet(settings.network, settings.netuid)
 

@@ -11,7 +11,6 @@ import re
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from sn37.competition import Competition
 from sn37.competitions.public import public, public_competitions, public_schedule, scheduled
@@ -31,7 +30,7 @@ _AT_COMMIT = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*
 
 
 def read_funding(
-    funding: Mapping[str, Any],
+    funding: Mapping[str, object],
     base_dir: Path,
     read_hub: ReadHub,
     block: int | None = None,
@@ -56,7 +55,7 @@ def read_funding(
 
 
 def funded_schedule(
-    funding: Mapping[str, Any], base_dir: Path, read_hub: ReadHub, schedule: Schedule | None = None
+    funding: Mapping[str, object], base_dir: Path, read_hub: ReadHub, schedule: Schedule | None = None
 ) -> Schedule:
     """The public schedule with a validator's own split, in every period as public competitions ran then.
 
@@ -74,7 +73,7 @@ def funded_schedule(
     return Schedule(tuple(periods), schedule.default_id)
 
 
-def read_funding_file(path: Path) -> dict[str, Any]:
+def read_funding_file(path: Path) -> dict[str, object]:
     """The `[funding]` table of a TOML file. Raises ConfigError."""
     data = parse_toml(read_text(path, str(path)), str(path))
     if set(data) != {"funding"} or not isinstance(data["funding"], dict) or not data["funding"]:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field
 
@@ -28,9 +28,9 @@ from sn37.competition import (
 )
 from sn37.documents import argument_mistakes, mistakes
 from sn37.errors import ConfigError
-from sn37.methods import METHODS
+from sn37.methods import METHODS, Method
 from sn37.registry import Registry, suggestion
-from sn37.sources import SOURCES
+from sn37.sources import SOURCES, Source
 from sn37.values import Checked
 
 __all__ = ["MAX_FILE_BYTES", "competition_from", "parse_toml", "read_competition", "read_text"]
@@ -64,7 +64,7 @@ def read_text(path: Path, where: str) -> str:
         raise ConfigError(f"{where}: not UTF-8; a competition file is UTF-8 text") from None
 
 
-def parse_toml(text: str, where: str) -> dict[str, Any]:
+def parse_toml(text: str, where: str) -> dict[str, object]:
     """The tables of a TOML text. Raises ConfigError naming the place of a mistake."""
     if len(text.encode()) > MAX_FILE_BYTES:
         raise ConfigError(f"{where}: larger than {MAX_FILE_BYTES} bytes; a competition file is shorter")
@@ -80,8 +80,8 @@ class _Task(Checked):
 
     name: str
     weight: float
-    source: dict[str, Any]
-    method: dict[str, Any]
+    source: dict[str, object]
+    method: dict[str, object]
     normalization: Annotated[Normalization, Field(discriminator="kind")] = Unnormalized()
 
     RULES = EvalTask.RULES
@@ -104,7 +104,7 @@ class _Document(Checked):
 
 
 def competition_from(
-    data: Mapping[str, Any], where: str, *, builtin_only: bool = False, registered: bool = True
+    data: Mapping[str, object], where: str, *, builtin_only: bool = False, registered: bool = True
 ) -> Competition:
     """The competition that plain data stand for: the tables of a file, or what a manifest has kept of it.
 
@@ -135,7 +135,7 @@ def competition_from(
         raise ConfigError(f"{where}: {error}") from None
 
 
-def _mistakes_together(data: Mapping[str, Any]) -> list[str]:
+def _mistakes_together(data: Mapping[str, object]) -> list[str]:
     """What is wrong with the tasks as a whole, whatever else is wrong with one of them."""
     tasks = data.get("tasks")
     heads = [task for task in tasks if isinstance(task, Mapping)] if isinstance(tasks, list) else []
@@ -151,7 +151,9 @@ def _made(task: _Task) -> EvalTask:
     return EvalTask(task.name, *names, task.weight, source, method, task.normalization)
 
 
-def _entry_mistakes(registry: Registry[Any], task: object, place: str, builtin_only: bool) -> list[str]:
+def _entry_mistakes(
+    registry: Registry[Source] | Registry[Method], task: object, place: str, builtin_only: bool
+) -> list[str]:
     """What is wrong with the source or the method of a task: its name, or its arguments."""
     kind = registry.kind
     data = task.get(kind) if isinstance(task, Mapping) else None

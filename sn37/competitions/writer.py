@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any
 
 import tomli_w
 
@@ -14,7 +13,7 @@ from sn37.errors import ConfigError
 __all__ = ["document_of", "write_competition"]
 
 
-def document_of(competition: Competition) -> dict[str, Any]:
+def document_of(competition: Competition) -> dict[str, object]:
     """The competition as plain data in the form of its file; `competition_from` reads it back."""
     constraints = asdict(competition.constraints)
     return {
@@ -29,7 +28,7 @@ def document_of(competition: Competition) -> dict[str, Any]:
     }
 
 
-def _task(task: EvalTask) -> dict[str, Any]:
+def _task(task: EvalTask) -> dict[str, object]:
     return {
         "name": task.name,
         "weight": float(task.weight),

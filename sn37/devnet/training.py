@@ -121,7 +121,7 @@ def _samples(task: EvalTask, datasets: Mapping[str, Dataset]) -> list[Sample]:
     context = Context(Random(task.name), datetime.now(UTC), InMemory(datasets), nothing, nothing, nothing)
     arguments = dict(task.source_args)
     if task.source == "hub_dataset":
-        count = len(datasets[arguments["repo"]].parts["default", "train"])
+        count = len(datasets[str(arguments["repo"])].parts["default", "train"])
         arguments |= {"split": "train", "rows": count, "max_samples": count}
     else:
         arguments |= {"count": _TRAIN_ROWS}

@@ -177,7 +177,11 @@ def _is_sound(entry: Path, content: str) -> bool:
     """Whether the entry is whole and unchanged since it was hashed."""
     root = entry / "files"
     try:
-        files = read_json(entry / "manifest.json")["files"]
+        match read_json(entry / "manifest.json"):
+            case {"files": dict(files)}:
+                pass
+            case _:
+                return False
         here = {path.relative_to(root).as_posix() for path in root.rglob("*") if not path.is_dir()}
         if here != set(files) or any((root / path).is_symlink() for path in files):
             return False

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from sn37.ifeval.words import sentences, words_of
 
@@ -52,7 +51,7 @@ class Rule:
         return RULES[self.name].holds(self, reply)
 
     @property
-    def data(self) -> dict[str, Any]:
+    def data(self) -> dict[str, object]:
         """The rule as JSON data; `rule_of` reads it back."""
         return {"rule": self.name, **{name: getattr(self, name) for name in RULES[self.name].takes}}
 
@@ -136,7 +135,7 @@ RULES: Mapping[str, Kind] = {
 """Every kind of rule by its name, in the protocol's order."""
 
 
-def rule_of(data: Mapping[str, Any]) -> Rule:
+def rule_of(data: Mapping[str, object]) -> Rule:
     """A rule from its data. Raises ValueError naming what is wrong.
 
     >>> rule_of({"rule": "at_most_words", "n": 25}).prompt
@@ -148,7 +147,8 @@ def rule_of(data: Mapping[str, Any]) -> Rule:
     expected = {"rule", *RULES[name].takes}
     if set(data) != expected:
         raise ValueError(f"the rule {name} has {sorted(data)}; expected {sorted(expected)}")
-    return Rule(name, **{key: value for key, value in data.items() if key != "rule"})
+    make: Callable[..., Rule] = Rule  # it checks the types of its fields itself
+    return make(name, **{key: value for key, value in data.items() if key != "rule"})
 
 
 def conflict(one: Rule, other: Rule) -> bool:

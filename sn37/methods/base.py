@@ -62,7 +62,7 @@ class MethodResult:
     """The raw score, lower is better."""
     values: tuple[float, ...]
     """One number per sample: what the score is the mean of, where it is one."""
-    details: tuple[Mapping[str, Any], ...] = ()
+    details: tuple[Mapping[str, object], ...] = ()
     """Per value, what a person wants to see (a reply, a token count), JSON data."""
     note: str = ""
     """Why the score is not simply the mean of the values, "" where it is."""
@@ -161,7 +161,7 @@ def method(name: str) -> Callable[[F], F]:
     """
 
     def register(entry: F) -> F:
-        make: Callable[..., Any] = entry if isinstance(entry, type) else partial(_Function, entry)
+        make: Callable[..., Method] = entry if isinstance(entry, type) else partial(_Function, entry)
         METHODS.add(name, Factory(make, entry, frozenset() if isinstance(entry, type) else _GIVEN))
         return entry
 
@@ -213,7 +213,7 @@ def of_kind(samples: Sequence[Sample], kind: type[S], name: str) -> list[S]:
     return found
 
 
-def _texts(data: Any) -> Iterator[str]:
+def _texts(data: object) -> Iterator[str]:
     if isinstance(data, str):
         yield data
     elif isinstance(data, Mapping):

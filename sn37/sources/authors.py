@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -81,7 +81,7 @@ class SignedRuns:
 
 
 @dataclass(frozen=True)
-class SignedSource:
+class SignedSource(ABC):
     """Samples made of the rows that trusted validators have logged in the last hours, each sample once."""
 
     RUNS: ClassVar[SignedRuns]

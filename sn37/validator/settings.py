@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
 
 from sn37.clock import Clock
 from sn37.documents import mistakes
@@ -101,7 +100,7 @@ class Settings(Checked):
         return cls.of(**{name: names[name] for name in (*PARAMETERS, "more")})
 
     @classmethod
-    def of(cls, **parameters: Any) -> Settings:
+    def of(cls, **parameters: object) -> Settings:
         """Settings from parameters: plain values, "" for None, `genesis` and `cadence` for the clock.
 
         more: a dictionary of further parameters. Relative paths mean the folder that `started_from` finds. Raises
@@ -120,16 +119,17 @@ class Settings(Checked):
         settings, wrong = mistakes(cls, given, "parameters")
         if settings is None or found:
             raise ConfigError("\n".join(found + wrong))
-        parts: dict[str, Any] = {}
         start = started_from()
-        for name in ("root", "control", "schedule"):
-            path: Path | None = getattr(settings, name)
-            parts[name] = None if path is None else start / path.expanduser()
-        parts["tasks"] = tuple(str(start / name) if name.endswith(".py") else name for name in settings.tasks)
-        return replace(settings, **parts)
+        return replace(
+            settings,
+            root=start / settings.root.expanduser(),
+            control=settings.control and start / settings.control.expanduser(),
+            schedule=settings.schedule and start / settings.schedule.expanduser(),
+            tasks=tuple(str(start / name) if name.endswith(".py") else name for name in settings.tasks),
+        )
 
 
-def _merged(parameters: Mapping[str, Any]) -> dict[str, Any]:
+def _merged(parameters: Mapping[str, object]) -> dict[str, object]:
     """The parameters with those in `more` beside them."""
     given = {name: value for name, value in parameters.items() if name != "more"}
     more = parameters.get("more", {})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
 from urllib.parse import parse_qs, urlencode
 
 from starlette.requests import Request
@@ -77,9 +76,9 @@ class Reads:
     async def info(self, request: Request) -> Response:
         repo, commit = self._commit(request)
         blobs = request.query_params.get("blobs", "").lower() in ("true", "1")
-        siblings: list[dict[str, Any]] = []
+        siblings: list[dict[str, object]] = []
         for path, file in commit.files.items():
-            entry: dict[str, Any] = {"rfilename": path}
+            entry: dict[str, object] = {"rfilename": path}
             if blobs:
                 entry |= {"size": file.size, "blobId": file.oid}
                 if file.lfs:
@@ -128,7 +127,7 @@ class Reads:
 
     async def commits(self, request: Request) -> Response:
         repo, commit = self._commit(request)
-        entries = [
+        entries: list[dict[str, object]] = [
             {
                 "id": past.hash,
                 "title": past.title,
@@ -170,9 +169,9 @@ def _pointer_size(file: File) -> int:
     return len(pointer(file.sha256, file.size))
 
 
-def _entries(commit: Commit, prefix: str, recursive: bool) -> list[dict[str, Any]]:
+def _entries(commit: Commit, prefix: str, recursive: bool) -> list[dict[str, object]]:
     """Files and folders below `prefix`, sorted by path."""
-    found: dict[str, dict[str, Any]] = {}
+    found: dict[str, dict[str, object]] = {}
     base = f"{prefix}/" if prefix else ""
     for path, file in commit.files.items():
         if not path.startswith(base):
@@ -190,7 +189,7 @@ def _entries(commit: Commit, prefix: str, recursive: bool) -> list[dict[str, Any
     return [found[path] for path in sorted(found)]
 
 
-def _page(request: Request, entries: Sequence[dict[str, Any]], limit: int) -> Response:
+def _page(request: Request, entries: Sequence[dict[str, object]], limit: int) -> Response:
     """One page of a listing; the next one's address is in the Link header."""
     try:
         start = int(request.query_params.get("cursor", "0"))
