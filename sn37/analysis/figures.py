@@ -1,23 +1,19 @@
 """Figures of a competition: one idea each, labelled axes with units, the direction of better stated.
 
 Every function takes a data frame as `sn37.analysis.frames` makes it, draws on `ax` or on a new figure, and returns the
-axes. Scores are losses: lower is better. Shades differ in lightness too, lines in marker and dash, so that all of them
-can be read in grey and by the colour-blind; 2 to 64 models and 1 to 12 tasks have room.
+axes. Scores are losses: lower is better. 2 to 64 models and 1 to 12 tasks have room.
 """
 
 from __future__ import annotations
 
-import functools
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
-from pathlib import Path
-from typing import TYPE_CHECKING, Concatenate, ParamSpec
+from typing import TYPE_CHECKING
+
+from sn37.analysis import drawing
+from sn37.analysis.drawing import style
 
 if TYPE_CHECKING:
-    import numpy
     from matplotlib.axes import Axes
-    from numpy.typing import ArrayLike, NDArray
     from pandas import DataFrame
 
 __all__ = [
@@ -35,63 +31,33 @@ __all__ = [
     "weights",
 ]
 
-P = ParamSpec("P")
-Drawn = Callable[Concatenate["DataFrame", P], "Axes"]
-
-STYLE = Path(__file__).with_name("sn37.mplstyle")
-"""The style sheet of every figure."""
-
 _HATCHES = ("", "////", "....", "xxxx", "\\\\\\\\", "oo")
-_MARKERS = "osD^vP*X<>ph"
-_DASHES = ("-", "--", "-.", ":")
-_MAX_LABEL = 28
 _WRITTEN_CELLS = 12
 """Up to so many models a matrix has words in its cells; beyond, shades alone."""
 
 
-def style() -> AbstractContextManager[None]:
-    """A context in which figures look like these: `with figures.style(): ...`."""
-    import matplotlib.style
-    from matplotlib import pyplot
-
-    # Loads a notebook's backend before the context, which would undo what it sets.
-    pyplot.draw_if_interactive()  # type: ignore[no-untyped-call]
-    return matplotlib.style.context(STYLE)
-
-
-def _styled(draw: Drawn[P]) -> Drawn[P]:
-    """The function, drawing in the style of this module."""
-
-    @functools.wraps(draw)
-    def styled(frame: DataFrame, /, *args: P.args, **kwargs: P.kwargs) -> Axes:
-        with style():
-            return draw(frame, *args, **kwargs)
-
-    return styled
-
-
-@_styled
+@drawing.styled
 def leaderboard(models: DataFrame, ax: Axes | None = None) -> Axes:
     """Each model's score, the best on top, the winner filled; with its interval where `low` and `high` are known.
 
     models: rows of one epoch, columns `uid, repo, score, winner` and, if known, `low, high`.
     """
     ranked = models.dropna(subset=["score"]).sort_values(["score", "block", "uid"], kind="stable")
-    ax = _axes(ax, rows=len(ranked))
-    _title(ax, "score of each model", "score (loss: lower is better)")
+    ax = drawing.axes(ax, rows=len(ranked))
+    drawing.title(ax, "score of each model", "score (loss: lower is better)")
     if ranked.empty:
-        return _say(ax, "no model has a score")
+        return drawing.say(ax, "no model has a score")
     places = range(len(ranked))
     if {"low", "high"} <= set(ranked.columns):
         ax.hlines(places, ranked["low"], ranked["high"], color="0.45", linewidth=1.2)
     faces = ["black" if won else "white" for won in ranked["winner"]]
     ax.scatter(ranked["score"], places, c=faces, edgecolors="black", zorder=3, s=28)
-    _models_down(ax, _names(ranked))
+    drawing.models_down(ax, drawing.names(ranked))
     ax.grid(axis="x")
     return ax
 
 
-@_styled
+@drawing.styled
 def task_scores(scores: DataFrame, ax: Axes | None = None) -> Axes:
     """Each model's score split into its weighted, normalized task scores; the best model on top.
 
@@ -99,46 +65,50 @@ def task_scores(scores: DataFrame, ax: Axes | None = None) -> Axes:
     """
     parts = scores.pivot_table("weighted", ["uid", "repo"], "task", sort=False).fillna(0.0)
     parts = parts.loc[parts.sum(axis=1).sort_values(kind="stable").index]
-    ax = _axes(ax, rows=len(parts))
-    _title(ax, "which task the loss comes from", "sum of weight x normalized loss (lower is better)")
+    ax = drawing.axes(ax, rows=len(parts))
+    drawing.title(ax, "which task the loss comes from", "sum of weight x normalized loss (lower is better)")
     if parts.empty:
-        return _say(ax, "no model has a score")
+        return drawing.say(ax, "no model has a score")
     share = scores.groupby("task", sort=False)["weight"].first()
     left = [0.0] * len(parts)
-    for task, face, hatch in zip(parts.columns, _shades(len(parts.columns)), itertools.cycle(_HATCHES), strict=False):
-        name = f"{_short(str(task))} x {share[task]:.3g}"
+    for task, face, hatch in zip(
+        parts.columns, drawing.shades(len(parts.columns)), itertools.cycle(_HATCHES), strict=False
+    ):
+        name = f"{drawing.short(str(task))} x {share[task]:.3g}"
         ax.barh(range(len(parts)), parts[task], left=left, label=name, color=face, hatch=hatch, edgecolor="0.2", lw=0.4)
         left = [a + b for a, b in zip(left, parts[task], strict=True)]
     for row, total in enumerate(left):
         ax.text(total, row, f" {total:.4f}", va="center", fontsize=8)
-    _models_down(ax, _names(parts.reset_index()))
+    drawing.models_down(ax, drawing.names(parts.reset_index()))
     ax.margins(x=0.12)
-    _legend_beside(ax)
+    drawing.legend_beside(ax)
     return ax
 
 
-@_styled
+@drawing.styled
 def task_profile(scores: DataFrame, ax: Axes | None = None) -> Axes:
     """Who is good at what: each model's raw loss on each task beside the best one's; dark is far behind.
 
     scores: rows of one epoch, columns `uid, repo, task, raw`. A cell is the loss divided by the lowest of its task.
     """
     raw = scores.pivot_table("raw", ["uid", "repo"], "task", sort=False)
-    ax = _axes(ax, rows=len(raw), width=2.6 + 1.1 * max(len(raw.columns), 2))
+    ax = drawing.axes(ax, rows=len(raw), width=2.6 + 1.1 * max(len(raw.columns), 2))
     ax.set_title("raw loss / best of its task (1.00 is best)")
     if raw.empty:
-        return _say(ax, "no model has a score")
+        return drawing.say(ax, "no model has a score")
     times = (raw / raw.min()).fillna(float("inf"))
     times = times.loc[times.replace(float("inf"), 99.0).mean(axis=1).sort_values(kind="stable").index]
     ax.imshow(times.clip(1.0, 2.0), vmin=1.0, vmax=2.6, aspect="auto")
-    for (row, column), value in _cells(times.to_numpy()):
-        ax.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=_size(len(times)))
-    ax.set_xticks(range(len(times.columns)), [_short(str(task), 16) for task in times.columns], rotation=30, ha="right")
-    ax.set_yticks(range(len(times)), _names(times.reset_index()), fontsize=_size(len(times)))
+    for (row, column), value in drawing.cells(times.to_numpy()):
+        ax.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=drawing.size(len(times)))
+    ax.set_xticks(
+        range(len(times.columns)), [drawing.short(str(task), 16) for task in times.columns], rotation=30, ha="right"
+    )
+    ax.set_yticks(range(len(times)), drawing.names(times.reset_index()), fontsize=drawing.size(len(times)))
     return ax
 
 
-@_styled
+@drawing.styled
 def duel(duels: DataFrame, ax: Axes | None = None) -> Axes:
     """Who beats whom once the earlier one has its epsilon; dark: the row beats the column; most wins on top.
 
@@ -147,36 +117,38 @@ def duel(duels: DataFrame, ax: Axes | None = None) -> Axes:
     table = duels.pivot_table("beats", "uid", "opponent", aggfunc="first").astype(float)
     order = table.sum(axis=1).sort_values(ascending=False, kind="stable").index
     table = table.reindex(index=order, columns=order)
-    ax = _axes(ax, rows=len(table), width=4.4 + 0.22 * len(table))
+    ax = drawing.axes(ax, rows=len(table), width=4.4 + 0.22 * len(table))
     ax.set_title("who beats whom, after epsilon (dark: wins)")
     if len(table) < 2:
-        return _say(ax, "fewer than two models have a score")
+        return drawing.say(ax, "fewer than two models have a score")
     ax.imshow(table.fillna(0.5), vmin=0, vmax=1.8, aspect="auto")
     if len(table) <= _WRITTEN_CELLS:
-        for (row, column), won in _cells(table.to_numpy()):
+        for (row, column), won in drawing.cells(table.to_numpy()):
             if row != column:
                 ax.text(column, row, "wins" if won else "loses", ha="center", va="center", fontsize=7)
     rates = table.mean(axis=1)
-    ax.set_yticks(range(len(table)), [f"uid {uid}  {rates[uid]:.0%}" for uid in order], fontsize=_size(len(table)))
-    ax.set_xticks(range(len(table)), [str(uid) for uid in order], fontsize=_size(len(table)), rotation=90)
+    ax.set_yticks(
+        range(len(table)), [f"uid {uid}  {rates[uid]:.0%}" for uid in order], fontsize=drawing.size(len(table))
+    )
+    ax.set_xticks(range(len(table)), [str(uid) for uid in order], fontsize=drawing.size(len(table)), rotation=90)
     ax.set_xlabel("opponent (uid)")
     ax.set_ylabel("model, opponents it beats")
     return ax
 
 
-@_styled
+@drawing.styled
 def reign(models: DataFrame, ax: Axes | None = None) -> Axes:
     """The winner's score over epochs, what a newcomer had to beat (epsilon), everybody else's, and each takeover.
 
     models: rows of one competition's epochs, columns `sync_block, hotkey, uid, block, score, epsilon, winner`.
     """
-    ax = _axes(ax, rows=8, width=8.0)
-    _title(ax, "who reigned, and what a newcomer had to beat", "sync block (one block = 12 s)")
+    ax = drawing.axes(ax, rows=8, width=8.0)
+    drawing.title(ax, "who reigned, and what a newcomer had to beat", "sync block (one block = 12 s)")
     ax.set_ylabel("score (loss: lower is better)")
     scored = models.dropna(subset=["score"])
     won = scored[scored["winner"]].sort_values("sync_block")
     if won.empty:
-        return _say(ax, "no epoch had a winner yet")
+        return drawing.say(ax, "no epoch had a winner yet")
     others = scored[~scored["winner"]]
     ax.scatter(others["sync_block"], others["score"], s=10, color="0.7", label="others", zorder=1)
     ax.step(won["sync_block"], won["score"], where="post", color="black", label="the winner", zorder=3)
@@ -190,203 +162,130 @@ def reign(models: DataFrame, ax: Axes | None = None) -> Axes:
         ax.annotate(f"uid {uid}", (block, score), xytext=(3, 6), textcoords="offset points", fontsize=8)
     low, high = min(needed.min(), won["score"].min()), max(won["score"].max(), others["score"].quantile(0.9) or 0)
     ax.set_ylim(low - 0.08 * (high - low or 1), high + 0.12 * (high - low or 1))
-    _blocks(ax, won["sync_block"])
-    _legend_beside(ax)
+    drawing.blocks(ax, won["sync_block"])
+    drawing.legend_beside(ax)
     return ax
 
 
-@_styled
+@drawing.styled
 def weights(weights: DataFrame, ax: Axes | None = None, most: int = 8) -> Axes:
     """The moving average of a competition's weights over its epochs, the `most` largest of the last one.
 
     weights: rows of one competition, columns `sync_block, hotkey, uid, average`.
     """
-    ax = _axes(ax, rows=7, width=7.5)
-    _title(ax, "weight over epochs", "sync block (one block = 12 s)")
+    ax = drawing.axes(ax, rows=7, width=7.5)
+    drawing.title(ax, "weight over epochs", "sync block (one block = 12 s)")
     ax.set_ylabel("moving average of the weight (share of 1)")
     ax.set_ylim(-0.03, 1.05)
     if weights.empty:
-        return _say(ax, "no epoch had a winner yet")
+        return drawing.say(ax, "no epoch had a winner yet")
     last = weights[weights["sync_block"] == weights["sync_block"].max()]
     shown = last.sort_values(["average", "uid"], ascending=[False, True]).head(most)
     for index, (uid, hotkey) in enumerate(shown[["uid", "hotkey"]].itertuples(index=False)):
         line = weights[weights["hotkey"] == hotkey].sort_values("sync_block")
-        _line(ax, index, len(shown), line["sync_block"], line["average"], f"uid {uid}")
-    _blocks(ax, weights["sync_block"])
-    _legend_beside(ax)
+        drawing.line(ax, index, len(shown), line["sync_block"], line["average"], f"uid {uid}")
+    drawing.blocks(ax, weights["sync_block"])
+    drawing.legend_beside(ax)
     return ax
 
 
-@_styled
+@drawing.styled
 def agreement(weights: DataFrame, ax: Axes | None = None) -> Axes:
     """How far each validator's weights are from the others' median, over epochs; 0 is full agreement.
 
     weights: rows of several validators, columns `validator, sync_block, hotkey, weight`. The distance is half the sum
     of absolute differences: 1 where nothing is shared.
     """
-    ax = _axes(ax, rows=6, width=7.5)
-    _title(ax, "distance of each validator's weights from the median", "sync block (one block = 12 s)")
+    ax = drawing.axes(ax, rows=6, width=7.5)
+    drawing.title(ax, "distance of each validator's weights from the median", "sync block (one block = 12 s)")
     ax.set_ylabel("half the sum of differences (0: agrees)")
     table = weights.pivot_table("weight", ["sync_block", "hotkey"], "validator", fill_value=0.0)
     if len(table.columns) < 2:
-        return _say(ax, "weights of two validators or more are needed")
+        return drawing.say(ax, "weights of two validators or more are needed")
     distance = table.sub(table.median(axis=1), axis=0).abs().groupby("sync_block").sum() / 2
     for index, name in enumerate(distance.columns):
-        _line(ax, index, len(distance.columns), distance.index, distance[name], _short(str(name)))
+        drawing.line(ax, index, len(distance.columns), distance.index, distance[name], drawing.short(str(name)))
     ax.set_ylim(-0.03, max(0.1, float(distance.to_numpy().max()) * 1.1))
-    _blocks(ax, distance.index)
-    _legend_beside(ax)
+    drawing.blocks(ax, distance.index)
+    drawing.legend_beside(ax)
     return ax
 
 
-@_styled
+@drawing.styled
 def reasons(submissions: DataFrame, ax: Axes | None = None, most: int = 12) -> Axes:
     """Why submissions were evaluated or not, the commonest reasons on top; those evaluated are filled.
 
     submissions: columns `evaluated, why`.
     """
     counts = submissions.groupby(["why", "evaluated"]).size().sort_values(ascending=False).head(most)
-    ax = _axes(ax, rows=len(counts), width=8.0)
-    _title(ax, "what became of the submissions", "submissions")
+    ax = drawing.axes(ax, rows=len(counts), width=8.0)
+    drawing.title(ax, "what became of the submissions", "submissions")
     if counts.empty:
-        return _say(ax, "no submission")
+        return drawing.say(ax, "no submission")
     faces = ["0.35" if evaluated else "0.9" for _, evaluated in counts.index]
     ax.barh(range(len(counts)), counts.to_numpy(), color=faces, edgecolor="0.2", linewidth=0.6)
-    _models_down(ax, [_short(str(why), 60) for why, _ in counts.index])
+    drawing.models_down(ax, [drawing.short(str(why), 60) for why, _ in counts.index])
     return ax
 
 
-@_styled
+@drawing.styled
 def costs(epochs: DataFrame, ax: Axes | None = None) -> Axes:
     """Seconds of each epoch: reading data, loading models, computing; stacked.
 
     epochs: columns `sync_block, data_s, load_s, compute_s`.
     """
-    ax = _axes(ax, rows=6, width=7.5)
-    _title(ax, "time of each epoch", "sync block (one block = 12 s)")
+    ax = drawing.axes(ax, rows=6, width=7.5)
+    drawing.title(ax, "time of each epoch", "sync block (one block = 12 s)")
     ax.set_ylabel("seconds (of all workers together)")
     if epochs.empty:
-        return _say(ax, "no epoch yet")
+        return drawing.say(ax, "no epoch yet")
     rows = epochs.sort_values("sync_block")
     parts = {"data": "data_s", "loading": "load_s", "computing": "compute_s"}
-    faces = _shades(len(parts))
+    faces = drawing.shades(len(parts))
     ax.stackplot(rows["sync_block"], *(rows[name] for name in parts.values()), labels=list(parts), colors=faces)
-    _blocks(ax, rows["sync_block"])
-    _legend_beside(ax)
+    drawing.blocks(ax, rows["sync_block"])
+    drawing.legend_beside(ax)
     return ax
 
 
-@_styled
+@drawing.styled
 def copies(distances: DataFrame, ax: Axes | None = None) -> Axes:
     """Which models are near-copies: the distance of sampled weights between each two; dark is near.
 
     distances: columns `uid, other, distance` (0: equal weights, 1: unrelated).
     """
     table = distances.pivot_table("distance", "uid", "other")
-    ax = _axes(ax, rows=len(table), width=4.4 + 0.22 * len(table))
+    ax = drawing.axes(ax, rows=len(table), width=4.4 + 0.22 * len(table))
     ax.set_title("distance of weights (dark: near-copies)")
     if table.empty:
-        return _say(ax, "no two models of one architecture")
+        return drawing.say(ax, "no two models of one architecture")
     ax.imshow(1 - table.clip(0, 1).fillna(1.0), vmin=0, vmax=1.5, aspect="auto")
     if len(table) <= _WRITTEN_CELLS:
-        for (row, column), value in _cells(table.to_numpy()):
+        for (row, column), value in drawing.cells(table.to_numpy()):
             if row != column and value == value:
                 ax.text(column, row, f"{value:.2g}", ha="center", va="center", fontsize=7)
-    ax.set_yticks(range(len(table)), [f"uid {uid}" for uid in table.index], fontsize=_size(len(table)))
+    ax.set_yticks(range(len(table)), [f"uid {uid}" for uid in table.index], fontsize=drawing.size(len(table)))
     ax.set_xticks(
-        range(len(table.columns)), [str(uid) for uid in table.columns], fontsize=_size(len(table)), rotation=90
+        range(len(table.columns)), [str(uid) for uid in table.columns], fontsize=drawing.size(len(table)), rotation=90
     )
     return ax
 
 
-@_styled
+@drawing.styled
 def differences(samples: DataFrame, ax: Axes | None = None) -> Axes:
     """How far two records' values of the same samples lie apart, one row a task; all on the line: equal.
 
     samples: columns `task, difference`, as `Comparison.samples` has them.
     """
     tasks = sorted(samples["task"].unique())
-    ax = _axes(ax, rows=len(tasks) + 1)
-    _title(ax, "the same samples, evaluated twice", "loss in the second record - loss in the first")
+    ax = drawing.axes(ax, rows=len(tasks) + 1)
+    drawing.title(ax, "the same samples, evaluated twice", "loss in the second record - loss in the first")
     if not tasks:
-        return _say(ax, "no sample that both have")
+        return drawing.say(ax, "no sample that both have")
     for row, task in enumerate(tasks):
         apart = samples.loc[samples["task"] == task, "difference"]
         ax.plot(apart, [row] * len(apart), "|", markersize=16, alpha=0.6)
         ax.annotate(f"{(apart != 0).mean():.0%} differ", (1.02, row), xycoords=("axes fraction", "data"), va="center")
     ax.axvline(0.0, color="black", linewidth=0.8)
-    _models_down(ax, tasks)
-    return ax
-
-
-def _axes(ax: Axes | None, rows: int, width: float = 7.5) -> Axes:
-    """The axes given, or those of a new figure with room for so many rows."""
-    if ax is not None:
-        return ax
-    from matplotlib import pyplot
-
-    _, new = pyplot.subplots(figsize=(width, 1.2 + 0.28 * max(rows, 4)))
-    return new
-
-
-def _title(ax: Axes, title: str, xlabel: str) -> None:
-    ax.set_title(title)
-    ax.set_xlabel(xlabel)
-
-
-def _models_down(ax: Axes, names: Sequence[str]) -> None:
-    """One row a model, the first on top."""
-    ax.set_yticks(range(len(names)), names, fontsize=_size(len(names)))
-    ax.set_ylim(len(names) - 0.5, -0.5)
-
-
-def _names(frame: DataFrame) -> list[str]:
-    return [f"uid {uid}  {_short(str(repo))}" for uid, repo in frame[["uid", "repo"]].itertuples(index=False)]
-
-
-def _short(text: str, most: int = _MAX_LABEL) -> str:
-    """The text, cut in the middle where it is too long: both ends of a name tell."""
-    if len(text) <= most:
-        return text
-    half = (most - 1) // 2
-    return f"{text[: most - 1 - half]}…{text[-half:]}"
-
-
-def _size(rows: int) -> float:
-    """Size of a row's text: smaller the more rows there are."""
-    return 8.5 if rows <= 24 else 6.5
-
-
-def _cells(table: NDArray[numpy.float64]) -> Iterator[tuple[tuple[int, int], float]]:
-    """((row, column), value) of every cell."""
-    for row, values in enumerate(table):
-        yield from (((row, column), float(value)) for column, value in enumerate(values))
-
-
-def _shades(count: int) -> list[tuple[float, float, float, float]]:
-    """So many colours that differ in lightness too, from dark to light."""
-    import matplotlib
-
-    return [matplotlib.colormaps["cividis"](0.12 + 0.86 * index / max(count - 1, 1)) for index in range(count)]
-
-
-def _line(ax: Axes, index: int, count: int, x: ArrayLike, y: ArrayLike, label: str) -> None:
-    """A line told apart by shade, dash and marker; a marker at each twelfth of it."""
-    (line,) = ax.plot(x, y, label=label, color=_shades(count + 1)[index])
-    line.set(linestyle=_DASHES[index // 3 % 4], marker=_MARKERS[index % 12], markevery=0.08)
-
-
-def _blocks(ax: Axes, blocks: Iterable[float]) -> None:
-    """A few whole blocks on the axis."""
-    found = sorted({int(block) for block in blocks})
-    ax.set_xticks(found if len(found) <= 6 else found[:: -(-len(found) // 6)])
-    ax.xaxis.set_major_formatter(lambda block, _: f"{int(block):,}")
-
-
-def _legend_beside(ax: Axes) -> None:
-    ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1))
-
-
-def _say(ax: Axes, text: str) -> Axes:
-    ax.text(0.5, 0.5, text, ha="center", va="center", transform=ax.transAxes)
+    drawing.models_down(ax, tasks)
     return ax
