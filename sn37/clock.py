@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from sn37.values import Checked, Rule
 
-__all__ = ["SECONDS_PER_BLOCK", "Clock", "generator", "picked_up", "seed_of"]
+__all__ = ["SECONDS_PER_BLOCK", "Clock", "generator", "picked_up", "seed_of", "training_seed"]
 
 SECONDS_PER_BLOCK = 12
 """Length of one block in seconds (protocol, head)."""
@@ -63,6 +63,18 @@ def generator(seed: int, name: str) -> random.Random:
     """The generator of the task `name`: the same in any process, independent of all other tasks."""
     digest = hashlib.sha256(f"{seed}:{name}".encode()).hexdigest()
     return random.Random(int(digest, 16))
+
+
+def training_seed(name: str) -> int:
+    """A seed called `name` for samples to learn from, which no epoch ever has.
+
+    It is 2**256 or more, where `seed_of` gives 256 bits: as a generator begins with SHA-256 of the seed's digits and
+    the task's name, no validator's text is ever this one.
+
+    >>> training_seed("held out") >= 2**256 > seed_of("0x" + "f" * 64)
+    True
+    """
+    return (1 << 256) + int(hashlib.sha256(name.encode()).hexdigest(), 16)
 
 
 def picked_up(committed: int, delay_blocks: int, sync_block: int) -> bool:

@@ -50,7 +50,7 @@ SEES = {
     "evaluation": (*sorted({*LIBRARY} - {"evaluation"}), "analysis", "checks", "engine", "hub", "scratch", "workers"),
     "records": ("competitions", "documents"),
     "validator": (*COMPOSED, "scratch"),
-    "miner": COMPOSED,
+    "miner": (*COMPOSED, "analysis"),
     "analysis": ("records",),
     "devnet": (*COMPOSED, "miner"),
     "notebook": ("scratch",),

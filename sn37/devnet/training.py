@@ -99,18 +99,19 @@ def train_models(
 
     Deterministic: one thread, fixed seeds.
     """
-    from sn37.miner import bigrams, training
+    from sn37.devnet import bigrams, tiny_llama
+    from sn37.miner.rows import loss_rows
 
     length = competition.constraints.sequence_length
     reading = cast("Tokenizer", tokenizer)
-    rows = {task.name: training.loss_rows(_samples(task, datasets), reading, length) for task in competition.tasks}
-    model = training.small_llama(tokenizer, positions=length)
-    parts = [training.Part(rows[name], per_step) for name, per_step in _PER_STEP.items()]
+    rows = {task.name: loss_rows(_samples(task, datasets), reading, length) for task in competition.tasks}
+    model = tiny_llama.small_llama(tokenizer, positions=length)
+    parts = [tiny_llama.Part(rows[name], per_step) for name, per_step in _PER_STEP.items()]
     with one_thread():
         bigrams.start_from_bigrams(model, (row.tokens for part in parts for row in part.rows))
-        for step in training.train(model, parts, training.Recipe(steps=max(folders))):
+        for step in tiny_llama.train(model, parts, tiny_llama.Recipe(steps=max(folders))):
             if step.number in folders:
-                yield training.save(model, tokenizer, folders[step.number])
+                yield tiny_llama.save(model, tokenizer, folders[step.number])
 
 
 def _samples(task: EvalTask, datasets: Mapping[str, Dataset]) -> list[Sample]:

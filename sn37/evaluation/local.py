@@ -255,14 +255,14 @@ def evaluate(
     drawn = {one.name: Samples((samples or {}).get(one.name) or draw(one, seed, data)) for one in chosen}
     evaluation = tasks.evaluation if isinstance(tasks, Competition) else Evaluation()
     with contextlib.ExitStack() as stack:
-        shared = _tokenizer(tokenizer or given.tokenizer, data)
+        shared = tokenizer_folder(tokenizer or given.tokenizer, data)
         job = Job(
             model=Path(),
             tokenizer=shared,
             constraints=given,
             evaluation=evaluation,
             tasks=tuple(Task(t.name, t.method, t.method_args, drawn[t.name]) for t in chosen),
-            device=_device(device),
+            device=chosen_device(device),
             dtype=dtype,
         )
         run = stack.enter_context(_worker(job) if isolated else _here())
@@ -270,7 +270,7 @@ def evaluate(
         measured: dict[str, Measurement | ModelFault] = {}
         for name, model in named.items():
             try:
-                folder = stack.enter_context(_folder(model, data))
+                folder = stack.enter_context(model_folder(model, data))
                 measured[name] = run(replace(job, model=folder), partial(progress.report, name))
             except ModelFault as fault:
                 measured[name] = fault
@@ -284,7 +284,7 @@ def _name(model: str | Path) -> str:
 
 
 @contextlib.contextmanager
-def _folder(model: str | Path, data: Data) -> Iterator[Path]:
+def model_folder(model: str | Path, data: Data) -> Iterator[Path]:
     """The model's folder, fetched where it is on the hub. Raises ConfigError where there is none."""
     text = str(model)
     if isinstance(model, str) and _AT_COMMIT.fullmatch(text) and not Path(text).exists():
@@ -300,7 +300,7 @@ def _folder(model: str | Path, data: Data) -> Iterator[Path]:
     yield folder.absolute()
 
 
-def _tokenizer(given: str | Path | None, data: Data) -> Path | None:
+def tokenizer_folder(given: str | Path | None, data: Data) -> Path | None:
     if given is None:
         return None
     if Path(given).is_dir():
@@ -308,7 +308,7 @@ def _tokenizer(given: str | Path | None, data: Data) -> Path | None:
     return data.hub().fetch_tokenizer(str(given), data.as_of)[0]
 
 
-def _device(device: str) -> str:
+def chosen_device(device: str) -> str:
     if device not in ("auto", "cpu", "cuda"):
         raise ConfigError(f"device is {device!r}; expected auto, cpu or cuda")
     import torch

@@ -1,8 +1,10 @@
-"""The miner: baseline training, the checks a validator makes, publishing."""
+"""The miner: training, the checks a validator makes, publishing."""
 
 from __future__ import annotations
 
+from sn37.miner.history import History
 from sn37.miner.preflight import Preflight, preflight
 from sn37.miner.publish import Publication, publish
+from sn37.miner.training import Hyperparameters, Trained, train
 
-__all__ = ["Preflight", "Publication", "preflight", "publish"]
+__all__ = ["History", "Hyperparameters", "Preflight", "Publication", "Trained", "preflight", "publish", "train"]

@@ -1,194 +1,400 @@
-"""Baseline training: a small Llama, from random weights or from where it is, on a competition's own samples.
+"""A baseline that finetunes a model for a competition: on its own sources, towards its own score.
 
-Plain AdamW on one machine; every figure is in the recipe, and the same recipe on the same samples gives
-the same model on the same machine. Knows nothing of hubs and chains; it trains no model that a stranger
-published: loading one is `sn37.engine`'s work.
+Everything lies in one folder, so that a training cut off goes on where it was, to the same end:
+
+    training.json   what is trained, from what, how
+    checkpoints/    transformers' own, the newest two
+    model/          the best so far by the held-out score, as it would be published
+    history.json    how it went, once it has ended
+
+The same training gives the same model on the same machine; on a GPU but for the order of sums. Loads the model it
+starts from in this process, as `sn37.engine` loads a stranger's. Knows nothing of chains.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+import contextlib
+import copy
+import json
+import random
+import shutil
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from functools import partial
+from html import escape
+from importlib.util import find_spec
 from pathlib import Path
-from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, cast
 
-from sn37.engine.interface import LossRow
-from sn37.errors import ConfigError
-from sn37.methods import Tokenizer
-from sn37.sample import ChoiceSample, ReferenceSample, Sample, TextSample
+from filelock import FileLock, Timeout
+from pydantic import TypeAdapter
+
+from sn37.competition import Competition
+from sn37.errors import ConfigError, ModelFault
+from sn37.files import read_json, write_json
+from sn37.miner.history import History
+from sn37.miner.live import live
+from sn37.miner.rows import Material, draw_material, weighted_rows
+from sn37.submission import content_hash
+from sn37.values import Checked, Rule
 
 if TYPE_CHECKING:
-    from torch import Tensor
-    from transformers import LlamaForCausalLM
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
 
-__all__ = ["Part", "Recipe", "Step", "loss_rows", "quiet", "save", "small_llama", "train"]
+    from sn37.evaluation.local import Data
+    from sn37.methods import Tokenizer
+    from sn37.miner.batches import Batches
 
+__all__ = ["Hyperparameters", "Trained", "quiet", "train"]
 
-@dataclass(frozen=True)
-class Part:
-    """One ingredient of the training: its rows, and how many of them each step takes."""
-
-    rows: tuple[LossRow, ...]
-    per_step: int
-
-    def __post_init__(self) -> None:
-        if not 0 < self.per_step <= len(self.rows):
-            raise ConfigError(f"a step takes {self.per_step} rows of {len(self.rows)}; expected 1 to all of them")
+_HISTORY = TypeAdapter(History)
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """How to train. learning_rate: after `warm_up` steps, and from then on; seed: decides the order of the rows."""
+class Hyperparameters(Checked):
+    """How a training goes; the defaults suit a model of some billion parameters on one GPU."""
 
-    steps: int = 100
-    learning_rate: float = 0.01
-    warm_up: int = 10
-    max_gradient_norm: float = 1.0
+    steps: int = 500
+    """Optimizer steps at most."""
+    learning_rate: float | None = None
+    """At its highest, after the warm-up; from there it falls by a cosine. None: 1e-5, with LoRA 2e-4."""
+    warmup_steps: int = 20
+    """Steps in which the learning rate rises."""
+    batch_tokens: int = 8_192
+    """Tokens of one batch at most, but for a single row that is longer: what has to fit into memory."""
+    accumulation: int = 4
+    """Batches of one step."""
+    draws: int = 16
+    """How many epochs' samples are learnt from."""
+    evaluate_every: int = 50
+    """Steps between two scores and checkpoints."""
+    patience: int = 3
+    """Stop after so many scores that are not better than the best."""
+    lora_rank: int = 0
+    """Train adapters of this rank (LoRA), merged before the model is saved; 0: all weights."""
+    activation_checkpointing: bool = False
+    """Compute activations again in the backward pass: less memory, a third more time."""
+    weights: Literal["auto", "bfloat16", "float32"] = "auto"
+    """What the weights are trained in; auto: float32, and with LoRA the competition's dtype. A GPU computes in bfloat16
+    either way."""
     seed: int = 0
+    """Decides the samples, their order, dropout and adapters."""
 
-    def __post_init__(self) -> None:
-        if self.steps < 1 or self.warm_up < 0 or not 0 < self.learning_rate < 1 or self.max_gradient_norm <= 0:
-            raise ConfigError(f"{self} cannot be followed; expected 1 step or more and a learning rate in (0, 1)")
+    RULES = (
+        *(
+            Rule(name, lambda number: number >= 1, "1 or more")
+            for name in ("steps", "batch_tokens", "accumulation", "draws", "evaluate_every", "patience")
+        ),
+        Rule("learning_rate", lambda rate: rate is None or 0 < rate < 1, "a number in (0, 1)"),
+        Rule("warmup_steps, lora_rank", lambda steps, rank: min(steps, rank) >= 0, "0 or more"),
+        Rule("weights", ("auto", "bfloat16", "float32").__contains__, "auto, bfloat16 or float32"),
+    )
 
 
 @dataclass(frozen=True)
-class Step:
-    """One finished step. number: from 1; loss: mean cross-entropy of its targets, in nats."""
+class Trained:
+    """A training that has ended."""
 
-    number: int
-    loss: float
+    folder: Path
+    """The best model, as it would be published."""
+    competition: str
+    """The competition's name."""
+    history: History
+    """How it went."""
 
+    def __str__(self) -> str:
+        best, first = self.history.best, self.history.scores[0]
+        if best is None or best.step == 0:
+            return (
+                f"{self.folder} is the model that it began with: none of {len(self.history.losses)} steps improved it"
+            )
+        before = f"{first.value:.4f} before" if first.step == 0 else "none before"
+        return (
+            f"{self.folder}: score {best.value:.4f} in {self.competition} after step {best.step}, {before} (on samples "
+            "held out; lower is better)"
+        )
 
-def small_llama(
-    tokenizer: Any, *, hidden: int = 64, layers: int = 2, heads: int = 2, positions: int = 256, seed: int = 0
-) -> LlamaForCausalLM:
-    """A Llama of random weights for this tokenizer, in float32, with a head of its own."""
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    config = LlamaConfig(
-        vocab_size=1 + max(tokenizer.get_vocab().values()),
-        hidden_size=hidden,
-        intermediate_size=2 * hidden,
-        num_hidden_layers=layers,
-        num_attention_heads=heads,
-        num_key_value_heads=heads,
-        max_position_embeddings=positions,
-        initializer_range=0.06,
-        tie_word_embeddings=False,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return LlamaForCausalLM(config)
+    def _repr_html_(self) -> str:
+        return f"<p>{escape(str(self))}</p>"
 
 
-def loss_rows(samples: Sequence[Sample], tokenizer: Tokenizer, sequence_length: int) -> tuple[LossRow, ...]:
-    """The samples as rows to learn: texts whole, references and right answers given their prompt.
+def train(
+    base: str | Path,
+    competition: Competition,
+    out: Path,
+    *,
+    hyperparameters: Hyperparameters = Hyperparameters(),
+    data: Data | None = None,
+    device: str = "auto",
+    show: Callable[[History], None] | None = None,
+) -> Trained:
+    """Finetune the model `base` for a competition; called again after any stop, it goes on where it was.
 
-    What is too long loses its end. Raises ConfigError for a sample there is nothing to learn from.
+    base: a folder, or `user/repo@commit` on the hub (`sn37.miner.starts` finds one); out: a folder of its own; device:
+    `auto`, `cpu` or `cuda`; show: called with the history after every step, a live figure or bar for None. The best
+    model of all that were scored lies in `out/model`.
+
+    Raises ConfigError, ModelFault where the model cannot take part, DataFault and HubFault.
+
+    >>> train("my-model", public("DISTILLED_REASONING_3B"), Path("runs/first"))  # doctest: +SKIP
     """
-    rows = []
-    for sample in samples:
-        tokens, start = _tokens(sample, tokenizer)
-        tokens = tokens[:sequence_length]
-        if start < len(tokens):
-            rows.append(LossRow(tokens, start))
-    return tuple(rows)
+    from sn37.evaluation.local import Data, chosen_device, model_folder
+
+    if missing := [name for name in ("accelerate", "peft") if find_spec(name) is None]:
+        raise ConfigError(f"training needs {' and '.join(missing)}: pip install 'sn37[train]'")
+    out, data = Path(out).absolute(), data or Data()
+    chosen = chosen_device(device)
+    with contextlib.ExitStack() as opened:
+        folder = opened.enter_context(model_folder(base, data))
+        opened.enter_context(_owned(out))
+        as_of = _agreed(out, base, folder, competition, hyperparameters, data.as_of)
+        data = replace(data, as_of=as_of)
+        if (ended := _ended(out, competition)) is not None:
+            return ended
+        opened.enter_context(_random_state_kept())
+        opened.enter_context(quiet())
+        watch = show or opened.enter_context(live(hyperparameters.steps))
+        history = _Run(folder, competition, out, hyperparameters, data, chosen).run(watch)
+    if history.best is None:
+        raise ModelFault(f"no model of this training may take part: {history.refusals[-1].reason}")
+    write_json(out / "history.json", asdict(history))
+    return Trained(out / "model", competition.name, history)
 
 
-def _tokens(sample: Sample, tokenizer: Tokenizer) -> tuple[tuple[int, ...], int]:
-    from sn37.methods.tokens import chat_prompt, encode
+@dataclass(frozen=True)
+class _Run:
+    """A training under way."""
 
-    end = () if tokenizer.eos_token_id is None else (tokenizer.eos_token_id,)
-    match sample:
-        case TextSample():
-            return encode(tokenizer, sample.text) + end, 1
-        case ReferenceSample():
-            prompt, reply = chat_prompt(tokenizer, sample.prompt, sample.system), sample.reference
-        case ChoiceSample():
-            prompt, reply = chat_prompt(tokenizer, sample.prompt), sample.answer
-        case _:
-            raise ConfigError(f"{type(sample).__name__} holds no reply to learn; expected texts, references or choices")
-    return prompt + encode(tokenizer, reply) + end, len(prompt)
+    base: Path
+    competition: Competition
+    out: Path
+    hyperparameters: Hyperparameters
+    data: Data
+    device: str
+
+    def run(self, show: Callable[[History], None]) -> History:
+        """Train to the end, from the newest whole checkpoint on where there is one."""
+        from sn37.miner.trainer import CompetitionTrainer, Watch
+
+        chosen = self.hyperparameters
+        tokenizer = self._tokenizer()
+        model = self._model(tokenizer)
+        material = draw_material(self.competition, chosen.draws, chosen.seed, self.data)
+        batches = self._batches(model, material, tokenizer)
+        checkpoint = _newest_checkpoint(self.out / "checkpoints")
+        trainer = CompetitionTrainer(
+            model,
+            self._arguments(resumed=checkpoint is not None),
+            batches,
+            Watch(chosen.patience, show),
+            partial(self._score, material, tokenizer),
+        )
+        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+        return History.of(trainer.state)
+
+    def _tokenizer(self) -> PreTrainedTokenizerBase:
+        """The competition's, or else the model's own."""
+        from sn37.checks.tokenizer import load_tokenizer
+        from sn37.evaluation.local import tokenizer_folder
+
+        return load_tokenizer(tokenizer_folder(self.competition.constraints.tokenizer, self.data) or self.base)
+
+    def _model(self, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
+        """The model to begin with, with adapters where some are asked for."""
+        import torch
+
+        from sn37.checks.weights import check_vocabulary
+        from sn37.engine.model import load
+
+        constraints, chosen = self.competition.constraints, self.hyperparameters
+        plain = constraints.dtype if chosen.lora_rank else "float32"
+        dtype = plain if chosen.weights == "auto" else chosen.weights
+        model = load(self.base, dtype, self.device, constraints.architectures)
+        check_vocabulary(model, tokenizer)
+        if not chosen.lora_rank:
+            return model.requires_grad_(True)
+        from peft import LoraConfig, get_peft_model
+
+        torch.manual_seed(chosen.seed)
+        model.name_or_path = ""  # or peft asks the hub for it whenever it saves
+        config = LoraConfig(
+            r=chosen.lora_rank, lora_alpha=2 * chosen.lora_rank, target_modules="all-linear", task_type="CAUSAL_LM"
+        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # peft 0.21 calls transformers by names of older versions
+            return cast("PreTrainedModel", get_peft_model(model, config))
+
+    def _batches(self, model: PreTrainedModel, material: Material, tokenizer: PreTrainedTokenizerBase) -> Batches:
+        from sn37.miner.batches import Batches, keeps_packed_rows_apart
+
+        chosen = self.hyperparameters
+        return Batches(
+            weighted_rows(self.competition, material.learnt, cast("Tokenizer", tokenizer)),
+            chosen.batch_tokens,
+            chosen.steps * chosen.accumulation,
+            seed=chosen.seed,
+            packed=keeps_packed_rows_apart(model),
+        )
+
+    def _arguments(self, *, resumed: bool) -> TrainingArguments:
+        from transformers import TrainingArguments
+
+        chosen, gpu = self.hyperparameters, self.device == "cuda"
+        return TrainingArguments(
+            output_dir=str(self.out / "checkpoints"),
+            max_steps=chosen.steps,
+            learning_rate=chosen.learning_rate or (2e-4 if chosen.lora_rank else 1e-5),
+            lr_scheduler_type="cosine",
+            warmup_steps=chosen.warmup_steps,
+            per_device_train_batch_size=1,
+            gradient_accumulation_steps=chosen.accumulation,
+            activation_checkpointing=chosen.activation_checkpointing,
+            bf16=gpu,
+            use_cpu=not gpu,
+            use_cache=True,  # what the saved config says; no step uses one
+            dataloader_pin_memory=gpu,
+            train_sampling_strategy="sequential",
+            remove_unused_columns=False,
+            eval_strategy="steps",
+            eval_steps=chosen.evaluate_every,
+            eval_on_start=not resumed,
+            save_strategy="steps",
+            save_steps=chosen.evaluate_every,
+            save_total_limit=2,
+            logging_steps=1,
+            logging_nan_inf_filter=False,
+            report_to="none",
+            disable_tqdm=True,
+            seed=chosen.seed,
+        )
+
+    def _score(
+        self, material: Material, tokenizer: PreTrainedTokenizerBase, model: torch.nn.Module, history: History
+    ) -> dict[str, Any]:
+        """The score of the model as it would be published, with the validator's engine; the best one is kept."""
+        from sn37.checks.files import check_static
+        from sn37.evaluation.local import evaluate
+
+        candidate = self.out / "candidate"
+        _save(model, tokenizer, candidate, self.competition.constraints.dtype)
+        check_static(candidate, self.competition.constraints)  # what no training mends
+        result = evaluate(
+            {"candidate": candidate},
+            self.competition,
+            self.hyperparameters.seed,
+            samples=material.held_out,
+            data=self.data,
+            device=self.device,
+        )
+        found = result.measured["candidate"]
+        if isinstance(found, ModelFault):
+            return {"refusal": str(found)}
+        raw = {name: task.score for name, task in found.tasks.items()}
+        score = self.competition.score(raw)
+        if history.best is None or score < history.best.value:
+            shutil.rmtree(self.out / "model", ignore_errors=True)
+            candidate.rename(self.out / "model")
+        return {"score": score, **raw}
 
 
-def train(model: LlamaForCausalLM, parts: Sequence[Part], recipe: Recipe = Recipe()) -> Iterator[Step]:
-    """Train the model in place, one step at each `next`; it is whole, and may be saved, between two steps.
+def _save(model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase, folder: Path, dtype: str) -> None:
+    """Write the model in the files of a submission, its adapters merged; the model itself stays as it is."""
+    from sn37.engine.model import torch_dtype
 
-    A step's loss is the mean over the parts, whatever their size, of the part's mean cross-entropy.
-    """
-    import torch
-
-    optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
-    decks = [_shuffled(part, Random(f"{recipe.seed}:{i}")) for i, part in enumerate(parts)]
-    device = next(model.parameters()).device
-    model.train()
-    for number in range(1, recipe.steps + 1):
-        for group in optimizer.param_groups:
-            group["lr"] = recipe.learning_rate * min(1.0, number / (recipe.warm_up + 1))
-        optimizer.zero_grad()
-        total = 0.0
-        for deck in decks:
-            loss = _loss(model, next(deck), device) / len(decks)
-            loss.backward()  # type: ignore[no-untyped-call]
-            total += loss.item()
-        if not math.isfinite(total):
-            raise ConfigError(f"the loss is not finite at step {number}; choose a lower learning rate")
-        torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.max_gradient_norm)
-        optimizer.step()
-        yield Step(number, total)
-
-
-def _shuffled(part: Part, random: Random) -> Iterator[list[LossRow]]:
-    """The rows of step after step: all once in random order, then all again in another."""
-    deck: list[LossRow] = []
-    while True:
-        while len(deck) < part.per_step:
-            deck.extend(random.sample(part.rows, len(part.rows)))
-        yield deck[: part.per_step]
-        del deck[: part.per_step]
-
-
-def _loss(model: LlamaForCausalLM, rows: Sequence[LossRow], device: Any) -> Tensor:
-    """Mean cross-entropy of the targets of all rows, padded on the right, where nothing before can see it."""
-    import torch
-    from torch.nn.functional import cross_entropy
-
-    length = max(len(row.tokens) for row in rows)
-    tokens = torch.zeros(len(rows), length, dtype=torch.long)
-    targets = torch.full((len(rows), length), -100)
-    for i, row in enumerate(rows):
-        tokens[i, : len(row.tokens)] = torch.tensor(row.tokens)
-        targets[i, row.start : len(row.tokens)] = torch.tensor(row.tokens[row.start :])
-    tokens, targets = tokens.to(device), targets.to(device)
-    hidden = model.model(input_ids=tokens, use_cache=False).last_hidden_state[:, :-1]
-    wanted = targets[:, 1:] != -100
-    return cross_entropy(model.lm_head(hidden[wanted]).float(), targets[:, 1:][wanted])
-
-
-def save(model: LlamaForCausalLM, tokenizer: Any, folder: Path) -> Path:
-    """Write the model and its tokenizer as the files a submission consists of. Returns the folder."""
-    with quiet():
-        model.save_pretrained(folder)
+    whole: Any = copy.deepcopy(model)
+    if hasattr(whole, "merge_and_unload"):
+        whole = whole.merge_and_unload(safe_merge=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    whole.to(torch_dtype(dtype)).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    return folder
 
 
-@contextmanager
+def _agreed(
+    out: Path,
+    base: str | Path,
+    folder: Path,
+    competition: Competition,
+    hyperparameters: Hyperparameters,
+    as_of: datetime | None,
+) -> datetime:
+    """As of when data are read; raises ConfigError where the folder is that of another training."""
+    asked = {
+        "base": str(base),
+        "base_hash": content_hash(folder),
+        "competition": competition.digest,
+        "hyperparameters": asdict(hyperparameters),
+    }
+    found = read_json(out / "training.json")
+    if found is None:
+        if any(path.name != ".lock" for path in out.iterdir()):
+            raise ConfigError(f"{out} is not empty and holds no training; choose another folder")
+        found = {**asked, "as_of": (as_of or datetime.now(UTC)).isoformat()}
+        write_json(out / "training.json", found)
+    differing = [name for name, value in asked.items() if found.get(name) != value]
+    if differing or (as_of and as_of.isoformat() != found["as_of"]):
+        raise ConfigError(
+            f"{out} holds a training of another {differing[0] if differing else 'as_of'}; choose another folder, or "
+            "remove it"
+        )
+    return datetime.fromisoformat(found["as_of"])
+
+
+def _ended(out: Path, competition: Competition) -> Trained | None:
+    """The training in that folder, where it has come to its end."""
+    found = read_json(out / "history.json")
+    return None if found is None else Trained(out / "model", competition.name, _HISTORY.validate_python(found))
+
+
+def _newest_checkpoint(folder: Path) -> Path | None:
+    """The newest that is whole: transformers writes the state last."""
+    for path in sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.partition("-")[2]), reverse=True):
+        with contextlib.suppress(OSError, ValueError):
+            json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))
+            return path
+    return None
+
+
+@contextlib.contextmanager
+def _owned(out: Path) -> Iterator[None]:
+    """Keep the folder to this process."""
+    out.mkdir(parents=True, exist_ok=True)
+    try:
+        held = FileLock(out / ".lock", blocking=False).acquire()
+    except Timeout:
+        raise ConfigError(f"another process trains in {out}; wait for it, or choose another folder") from None
+    with held:
+        yield
+
+
+@contextlib.contextmanager
+def _random_state_kept() -> Iterator[None]:
+    """The process's random states are afterwards as they were: transformers seeds them all."""
+    import numpy
+    import torch
+
+    python, numbers = random.getstate(), numpy.random.get_state()
+    with torch.random.fork_rng():
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            numpy.random.set_state(numbers)
+
+
+@contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Without transformers' progress bars."""
+    """Without transformers' progress bars and advice."""
     from transformers.utils import logging
 
-    shown = logging.is_progress_bar_enabled()
+    shown, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     try:
         yield
     finally:
+        logging.set_verbosity(verbosity)
         if shown:
             logging.enable_progress_bar()  # type: ignore[no-untyped-call]

@@ -42,7 +42,7 @@ class Epochs:
 
 def measure_epochs(plan: Plan, folder: Path, tell: Callable[[str], None] = lambda text: None) -> list[Epochs]:
     """One and eight models in turns, for each dtype; a model that fails raises its fault."""
-    from sn37.miner.training import save
+    from sn37.devnet.tiny_llama import save
 
     work = WORKS["choices"]
     model = models.trained_model(models.SIZES[plan.size], plan.vocabulary, 512)

@@ -142,7 +142,7 @@ def _there(name: str, tell: Tell) -> bool:
 
 def _model(plan: Plan, work: Work, folder: Path) -> Path:
     if not folder.is_dir():
-        from sn37.miner.training import save
+        from sn37.devnet.tiny_llama import save
 
         size, make = models.SIZES[plan.size], models.trained_model if work.trained else models.random_model
         model = make(size, plan.vocabulary, max(work.most_tokens, 512))

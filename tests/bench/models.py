@@ -125,9 +125,9 @@ def trained_model(size: Size, vocabulary: int, positions: int, steps: int = 8) -
     """
     import torch
 
+    from sn37.devnet.bigrams import start_from_bigrams
+    from sn37.devnet.tiny_llama import Part, Recipe, train
     from sn37.engine.interface import LossRow
-    from sn37.miner.bigrams import start_from_bigrams
-    from sn37.miner.training import Part, Recipe, train
 
     known = min(vocabulary, _KNOWN)
     rows = tuple(LossRow(tokens, len(tokens) - 1 - _REPLY) for tokens in _lessons(known))

@@ -2,12 +2,13 @@
 
 import bittensor as bt
 import pytest
+from words import tokenizer
 from worlds import built
 
 from sn37.devnet.chain import Chain
 from sn37.devnet.chain.substrate import embedded
 
-__all__ = ["built"]
+__all__ = ["built", "tokenizer"]
 
 
 @pytest.fixture

@@ -9,12 +9,16 @@ from typing import Any
 
 import pytest
 from faulty_hub import FaultyHub
+from tiny_models import build_model
+from words import tokenizer
 
 from sn37.chain import Subnet
 from sn37.competition import Competition, Constraints, EvalTask, Fixed
 from sn37.devnet.chain import Chain
+from sn37.devnet.tiny_llama import save, small_llama
 from sn37.hub import Hub
-from sn37.miner import training
+
+__all__ = ["build_model", "tokenizer"]
 
 NETUID = 37
 NAMESPACE = "alice"
@@ -39,25 +43,10 @@ def competition() -> Competition:
     return competition_of()
 
 
-@pytest.fixture(scope="session")
-def tokenizer() -> Any:
-    """Ten words and a chat template."""
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
-    words = ["<pad>", "<end>", "<unk>", "user", "assistant", "the", "cat", "sat", "on", "mat"]
-    backend = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
-    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    template = "{% for m in messages %}{{ m.role }} {{ m.content }} {% endfor %}assistant"
-    return PreTrainedTokenizerFast(
-        tokenizer_object=backend, pad_token="<pad>", eos_token="<end>", unk_token="<unk>", chat_template=template
-    )
-
-
 @pytest.fixture
 def model(tmp_path: Path, tokenizer: Any) -> Path:
     """A folder that passes every check."""
-    return training.save(training.small_llama(tokenizer, hidden=16, layers=1), tokenizer, tmp_path / "model")
+    return save(small_llama(tokenizer, hidden=16, layers=1), tokenizer, tmp_path / "model")
 
 
 @dataclass

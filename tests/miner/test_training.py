@@ -1,142 +1,245 @@
-"""Baseline training: rows from samples, a head start from bigrams, and the same model again from the same recipe."""
+"""A training: it ends with the best model, as it would be published, whatever happened in between."""
 
+import json
 import math
-from random import Random
+import os
+import random
+import signal
+import subprocess
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
 
+import numpy
 import pytest
 import torch
+from transformers import TrainerControl, TrainerState
 
-from sn37.engine.interface import LossRow
-from sn37.errors import ConfigError
-from sn37.miner import training
-from sn37.miner.bigrams import start_from_bigrams
-from sn37.miner.training import Part, Recipe
-from sn37.sample import ChoiceSample, InstructionSample, ReferenceSample, TextSample
-from sn37.submission import is_model_file
+import sn37
+from sn37.checks.tokenizer import byte_tokenizer
+from sn37.competition import Competition, Constraints, EvalTask, Fixed
+from sn37.devnet.tiny_llama import save, small_llama
+from sn37.engine.model import load
+from sn37.errors import ConfigError, ModelFault
+from sn37.miner import History, Hyperparameters, preflight, train, training
+from sn37.miner.history import Point, Refusal
+from sn37.miner.rows import draw_material
+from sn37.miner.trainer import Watch
 
-END, USER, ASSISTANT = 1, 3, 4
-THE, CAT, SAT, ON, MAT = range(5, 10)
-SENTENCE = LossRow((THE, CAT, SAT, ON, THE, MAT, END), 1)
+CONSTRAINTS = Constraints(
+    architectures=("LlamaForCausalLM",),
+    max_parameters=100_000,
+    max_bytes=1_000_000,
+    sequence_length=200,
+    tokenizer=None,
+    delay_blocks=0,
+    dtype="float32",
+)
+COMPETITION = Competition(
+    *(7, "TINY", CONSTRAINTS, Fixed(0.01)), (EvalTask("SORTING", "word_sorting", "reference_loss", 1.0, {"count": 8}),)
+)
+SHORT = Hyperparameters(
+    steps=9, learning_rate=3e-3, warmup_steps=1, batch_tokens=512, accumulation=2, draws=3, evaluate_every=4, seed=5
+)
 
 
-def fresh(tokenizer, **options):
-    return training.small_llama(tokenizer, hidden=16, layers=1, **options)
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    """A model of random weights that brings its own tokenizer."""
+    tokenizer = byte_tokenizer()
+    return save(small_llama(tokenizer, hidden=16, layers=1), tokenizer, tmp_path_factory.mktemp("base"))
 
 
-def flat(model):
-    return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
+def run(base, out, hyperparameters=SHORT, competition=COMPETITION, **options):
+    return train(base, competition, out, hyperparameters=hyperparameters, device="cpu", **options)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(base, tmp_path_factory):
+    return run(base, tmp_path_factory.mktemp("undisturbed"))
+
+
+def weights(trained):
+    return (trained.folder / "model.safetensors").read_bytes()
+
+
+def test_a_model_learns_and_may_take_part(undisturbed):
+    history = undisturbed.history
+    assert [point.step for point in history.losses] == list(range(1, 10))
+    assert [point.step for point in history.scores] == [0, 4, 8, 9]
+    assert history.best.value < history.scores[0].value - 0.1
+    assert preflight(undisturbed.folder, COMPETITION).unexpected == ()
+    assert f"score {history.best.value:.4f} in TINY after step {history.best.step}" in str(undisturbed)
+
+
+def test_the_score_is_the_validators_of_the_very_files_that_are_kept(undisturbed):
+    held_out = draw_material(COMPETITION, 1, SHORT.seed, sn37.Data()).held_out
+    result = sn37.evaluate([undisturbed.folder], COMPETITION, seed=0, samples=held_out, device="cpu")
+    assert result.measured["model"].tasks["SORTING"].score == undisturbed.history.best.value
+
+
+def test_killed_at_any_moment_it_comes_to_the_same_end(base, undisturbed, tmp_path):
+    """Once between two checkpoints, and then with the newest one cut off in the middle."""
+    code = f"""
+import os, signal, sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from pathlib import Path
+from test_training import SHORT, run
+def show(history):
+    if history.losses and history.losses[-1].step == 6:
+        os.kill(os.getpid(), signal.SIGKILL)
+run(Path({str(base)!r}), Path({str(tmp_path / "out")!r}), show=show)
+"""
+    paths = os.pathsep.join(path for path in sys.path if path)
+    done = subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": paths}, capture_output=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+    assert not (tmp_path / "out" / "history.json").exists()
+    again = run(base, tmp_path / "out")
+    assert again.history == undisturbed.history
+    assert weights(again) == weights(undisturbed)
+
+
+def stopped_at(step):
+    def show(history):
+        if history.losses and history.losses[-1].step == step:
+            raise KeyboardInterrupt
+
+    return show
+
+
+def test_a_checkpoint_cut_off_is_passed_over(base, undisturbed, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        run(base, tmp_path, show=stopped_at(9))
+    (state,) = tmp_path.glob("checkpoints/checkpoint-8/trainer_state.json")
+    state.write_bytes(state.read_bytes()[:100])
+    again = run(base, tmp_path)
+    assert again.history == undisturbed.history
+    assert weights(again) == weights(undisturbed)
+
+
+def test_a_training_that_has_ended_is_not_begun_again(base, undisturbed):
+    def show(history):
+        raise AssertionError
+
+    assert run(base, undisturbed.folder.parent, show=show) == undisturbed
 
 
 @pytest.mark.parametrize(
-    ("sample", "tokens", "start"),
+    ("changes", "named"), [({"hyperparameters": replace(SHORT, seed=6)}, "hyperparameters"), ({"base": None}, "base")]
+)
+def test_a_folder_keeps_to_one_training(base, undisturbed, model, changes, named):
+    given = {"base": base, **changes}
+    given["base"] = given["base"] or model
+    with pytest.raises(ConfigError, match=f"holds a training of another {named}; choose another folder"):
+        run(out=undisturbed.folder.parent, **given)
+
+
+def test_a_folder_of_something_else_is_left_alone(base, tmp_path):
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(ConfigError, match="is not empty and holds no training"):
+        run(base, tmp_path)
+
+
+def test_two_processes_do_not_train_in_one_folder(base, tmp_path):
+    def show(history):
+        with pytest.raises(ConfigError, match="another process trains in"):
+            run(base, tmp_path)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(base, tmp_path, show=show)
+
+
+def test_adapters_are_merged_and_come_to_the_same_end_after_a_stop(base, tmp_path):
+    adapted = replace(SHORT, lora_rank=4, learning_rate=0.02)
+    whole = run(base, tmp_path / "whole", adapted)
+    with pytest.raises(KeyboardInterrupt):
+        run(base, tmp_path / "parts", adapted, show=stopped_at(6))
+    parts = run(base, tmp_path / "parts", adapted)
+    assert (parts.history, weights(parts)) == (whole.history, weights(whole))
+    assert whole.history.best.value < whole.history.scores[0].value - 0.05
+    assert preflight(whole.folder, COMPETITION).unexpected == ()
+    before, after = (load(folder, "float32", "cpu", CONSTRAINTS.architectures) for folder in (base, whole.folder))
+    changed = {
+        name
+        for (name, old), new in zip(before.named_parameters(), after.parameters(), strict=True)
+        if (old != new).any()
+    }
+    assert changed == {name for name, _ in before.named_parameters() if name.endswith("_proj.weight")}
+
+
+@sn37.source("letters_abc")
+def letters_abc(rng, count: int = 6):
+    for _ in range(count):
+        yield sn37.ChoiceSample(f"Which comes after {rng.randrange(10**6)}?", ("A", "B", "C"), rng.choice("ABC"))
+
+
+def test_a_training_that_gets_no_better_stops_and_keeps_what_it_began_with(base, tmp_path):
+    """So few steps make no model of noise say a right letter."""
+    letters = sn37.task("LETTERS", source="letters_abc", method="multiple_choice")
+    competition = replace(COMPETITION, tasks=(letters,))
+    trained = run(base, tmp_path, replace(SHORT, evaluate_every=1, patience=2), competition)
+    assert [point.step for point in trained.history.scores] == [0, 1, 2]
+    assert trained.history.best.step == 0
+    assert "the model it began with; 2 steps made it no better" in str(trained)
+
+
+def test_a_model_that_no_training_can_make_fit_is_refused_at_once(base, tmp_path):
+    large = replace(COMPETITION, constraints=replace(CONSTRAINTS, min_parameters=50_000))
+    with pytest.raises(ModelFault, match=r"parameters; the competition allows 50000 to 100000"):
+        run(base, tmp_path, competition=large, show=stopped_at(1))
+
+
+def test_the_process_is_left_as_it_was(base, tmp_path):
+    def state():
+        drawn = random.getstate(), numpy.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
+        return drawn, dict(os.environ), torch.are_deterministic_algorithms_enabled()
+
+    before = state()
+    run(base, tmp_path, replace(SHORT, steps=1, draws=1, accumulation=1))
+    assert state() == before
+
+
+def state_with(*entries):
+    return TrainerState(log_history=list(entries), max_steps=9, global_step=entries[-1]["step"])
+
+
+def test_a_loss_that_is_not_finite_ends_the_training():
+    watch = Watch(3, lambda history: None)
+    watch.on_log(None, state_with({"loss": 2.0, "step": 1}), TrainerControl())
+    with pytest.raises(ConfigError, match="the loss is not finite at step 2; choose a lower learning rate"):
+        watch.on_log(None, state_with({"loss": math.nan, "step": 2}), TrainerControl())
+
+
+def test_a_history_is_what_was_logged_and_survives_json():
+    entries = [
+        {"eval_refusal": "sanity check", "step": 0},
+        {"loss": 2.0, "learning_rate": 0.1, "step": 1},
+        {"eval_score": 0.5, "step": 1},
+        {"eval_score": 0.5, "step": 2},
+        {"eval_refusal": "norms", "step": 3},
+    ]
+    history = History.of(state_with(*entries))
+    assert history == History(
+        9,
+        (Point(1, 2.0),),
+        (Point(1, 0.5), Point(2, 0.5)),
+        (Refusal(0, "sanity check"), Refusal(3, "norms")),
+    )
+    assert history.best == Point(1, 0.5)
+    assert history.fruitless == 2
+    assert training._HISTORY.validate_python(json.loads(json.dumps(asdict(history)))) == history
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
     [
-        (TextSample("the cat sat"), (THE, CAT, SAT, END), 1),
-        (ReferenceSample("the cat", "sat"), (USER, THE, CAT, ASSISTANT, SAT, END), 4),
-        (ChoiceSample("the cat", ("sat", "mat"), "mat"), (USER, THE, CAT, ASSISTANT, MAT, END), 4),
+        ({"steps": 0}, "steps is 0; expected 1 or more"),
+        ({"learning_rate": 1.0}, r"learning_rate is 1\.0; expected a number in \(0, 1\)"),
+        ({"lora_rank": -1}, "expected 0 or more"),
+        ({"weights": "int8"}, "weights is 'int8'; expected auto, bfloat16 or float32"),
     ],
 )
-def test_a_sample_becomes_the_row_its_method_would_judge(tokenizer, sample, tokens, start):
-    assert training.loss_rows([sample], tokenizer, 64) == (LossRow(tokens, start),)
-
-
-def test_a_row_loses_its_end_and_goes_when_nothing_is_left_to_learn(tokenizer):
-    samples = [TextSample("the cat sat on the mat"), ReferenceSample("the cat sat on the", "mat")]
-    assert training.loss_rows(samples, tokenizer, 3) == (LossRow((THE, CAT, SAT), 1),)
-
-
-def test_a_sample_without_a_reply_is_refused(tokenizer):
-    with pytest.raises(ConfigError, match="InstructionSample holds no reply"):
-        training.loss_rows([InstructionSample(("a", "b"), ((), ()))], tokenizer, 64)
-
-
-def test_the_same_recipe_gives_the_same_model(tokenizer):
-    models = [fresh(tokenizer, seed=3) for _ in range(2)]
-    losses = [[step.loss for step in training.train(m, [Part((SENTENCE,), 1)], Recipe(steps=4))] for m in models]
-    assert losses[0] == losses[1]
-    assert torch.equal(*map(flat, models))
-
-
-def test_training_leaves_the_global_random_state_alone(tokenizer):
-    before = torch.get_rng_state()
-    list(training.train(fresh(tokenizer), [Part((SENTENCE,), 1)], Recipe(steps=1)))
-    assert torch.equal(before, torch.get_rng_state())
-
-
-def test_a_model_learns_what_it_is_shown(tokenizer):
-    steps = list(training.train(fresh(tokenizer), [Part((SENTENCE,), 1)], Recipe(steps=40)))
-    assert [step.number for step in steps] == list(range(1, 41))
-    assert steps[-1].loss < steps[0].loss / 4
-
-
-def test_only_targets_are_learnt(tokenizer):
-    """The loss of a row is that of its targets, whatever is padded beside it."""
-    model = fresh(tokenizer)
-    row = LossRow((THE, CAT, SAT, ON), 2)
-    long = LossRow((THE, CAT, SAT, ON, THE, MAT, END), 6)
-    with torch.no_grad():
-        alone = [training._loss(model, [each], "cpu").item() for each in (row, long)]
-        logits = model(input_ids=torch.tensor([row.tokens])).logits[0].log_softmax(-1)
-        both = training._loss(model, [row, long], "cpu").item()
-    assert alone[0] == pytest.approx(-(logits[1, SAT] + logits[2, ON]).item() / 2, rel=1e-5)
-    assert both == pytest.approx((2 * alone[0] + alone[1]) / 3, rel=1e-5)
-
-
-def test_every_row_comes_up_once_before_any_comes_again(tokenizer):
-    rows = tuple(LossRow((THE, token), 1) for token in range(10))
-    deck = training._shuffled(Part(rows, 4), Random(0))
-    drawn = [row for _ in range(5) for row in next(deck)]
-    assert set(drawn[:10]) == set(rows) == set(drawn[10:])
-
-
-@pytest.mark.parametrize("rows", [(), (SENTENCE,)])
-def test_a_part_smaller_than_its_step_is_refused(rows):
-    with pytest.raises(ConfigError, match=f"2 rows of {len(rows)}"):
-        Part(rows, 2)
-
-
-@pytest.mark.parametrize(
-    "changes", [{"steps": 0}, {"learning_rate": 0.0}, {"learning_rate": math.nan}, {"warm_up": -1}]
-)
-def test_an_impossible_recipe_is_refused(changes):
-    with pytest.raises(ConfigError, match="cannot be followed"):
-        Recipe(**changes)
-
-
-def test_a_loss_that_explodes_is_named(tokenizer):
-    model = fresh(tokenizer)
-    with torch.no_grad():
-        model.lm_head.weight.fill_(math.nan)
-    with pytest.raises(ConfigError, match="not finite at step 1"):
-        list(training.train(model, [Part((SENTENCE,), 1)], Recipe(steps=3)))
-
-
-def test_saving_leaves_the_files_of_a_submission(model):
-    assert all(is_model_file(path) for path in model.iterdir())
-    assert {"config.json", "model.safetensors", "tokenizer.json"} <= {path.name for path in model.iterdir()}
-
-
-def test_from_bigrams_a_model_starts_as_a_bigram_model(tokenizer):
-    """After `the` come cat and mat, after `cat` always sat: its guesses say so, before any step."""
-    sequences = [SENTENCE.tokens] * 400
-    model = fresh(tokenizer)
-    before = training._loss(model, [SENTENCE], "cpu").item()
-    start_from_bigrams(model, sequences)
-    with torch.no_grad():
-        guesses = model(input_ids=torch.tensor([SENTENCE.tokens])).logits[0].softmax(-1)
-    assert [int(guess) for guess in guesses[[1, 2, 3, 5]].argmax(-1)] == [SAT, ON, THE, END]
-    assert {int(token) for token in guesses[0].topk(2).indices} == {CAT, MAT}
-    assert training._loss(model, [SENTENCE], "cpu").item() < before / 2
-
-
-def test_from_bigrams_the_same_corpus_gives_the_same_start(tokenizer):
-    models = [fresh(tokenizer, seed=1) for _ in range(2)]
-    for model in models:
-        start_from_bigrams(model, [SENTENCE.tokens])
-    assert torch.equal(*map(flat, models))
-
-
-def test_a_tied_head_cannot_hold_bigrams(tokenizer):
-    model = fresh(tokenizer)
-    model.lm_head.weight = model.model.embed_tokens.weight
-    with pytest.raises(ValueError, match="tie_word_embeddings=False"):
-        start_from_bigrams(model, [SENTENCE.tokens])
+def test_impossible_hyperparameters_are_refused(changes, message):
+    with pytest.raises(ConfigError, match=message):
+        Hyperparameters(**changes)

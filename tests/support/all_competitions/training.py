@@ -16,9 +16,10 @@ from wandb_server import ServedRun
 
 from sn37.clock import generator
 from sn37.competition import Competition, EvalTask
+from sn37.devnet import bigrams, tiny_llama
 from sn37.devnet.datasets import Dataset, InMemory
 from sn37.devnet.training import one_thread
-from sn37.miner import bigrams, training
+from sn37.miner.rows import loss_rows
 from sn37.sample import Sample
 from sn37.sources import SOURCES, Context
 from sn37.sources.base import Run
@@ -80,15 +81,15 @@ def train(
     parts = []
     for name, found in samples(competition, material, range(_DRAWS)).items():
         if name in methods:
-            rows = training.loss_rows(found, tokenizer, competition.constraints.sequence_length)
-            parts.append(training.Part(rows, min(_PER_STEP[methods[name]], len(rows))))
+            rows = loss_rows(found, tokenizer, competition.constraints.sequence_length)
+            parts.append(tiny_llama.Part(rows, min(_PER_STEP[methods[name]], len(rows))))
     # 329 000 parameters with a vocabulary of 1024: between the least and the most of every competition
-    model = training.small_llama(tokenizer, hidden=76, layers=3, positions=competition.constraints.sequence_length)
+    model = tiny_llama.small_llama(tokenizer, hidden=76, layers=3, positions=competition.constraints.sequence_length)
     with one_thread():
         bigrams.start_from_bigrams(model, (row.tokens for part in parts for row in part.rows))
-        for step in training.train(model, parts, training.Recipe(steps=max(folders))):
+        for step in tiny_llama.train(model, parts, tiny_llama.Recipe(steps=max(folders))):
             if step.number in folders:
-                training.save(model, tokenizer, folders[step.number])
+                tiny_llama.save(model, tokenizer, folders[step.number])
 
 
 def _for_training(task: EvalTask, material: Material) -> dict[str, Any]:

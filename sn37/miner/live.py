@@ -1,0 +1,70 @@
+"""How a training is watched: a figure that changes in place in Jupyter, a bar in a terminal."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from sn37.miner.history import History
+
+__all__ = ["live"]
+
+_REDRAW_S = 2.0
+
+
+@contextmanager
+def live(steps: int) -> Iterator[Callable[[History], None]]:
+    """Something to call with the history after each step."""
+    from IPython import get_ipython
+
+    if getattr(get_ipython(), "kernel", None) is not None:
+        with _figure() as show:
+            yield show
+    else:
+        with _bar(steps) as show:
+            yield show
+
+
+@contextmanager
+def _figure() -> Iterator[Callable[[History], None]]:
+    """Redrawn with each score, and between them as often as a person sees."""
+    from IPython.display import display
+    from matplotlib import pyplot
+
+    shown, drawn_at = display(display_id=True), 0.0  # type: ignore[no-untyped-call]
+    newest: list[History] = []
+
+    def show(history: History) -> None:
+        nonlocal drawn_at
+        newest[:] = [history]
+        if time.monotonic() - drawn_at >= _REDRAW_S:
+            draw()
+
+    def draw() -> None:
+        nonlocal drawn_at
+        figure = newest[0].plot()
+        shown.update(figure)
+        pyplot.close(figure)
+        drawn_at = time.monotonic()
+
+    yield show
+    if newest:
+        draw()
+
+
+@contextmanager
+def _bar(steps: int) -> Iterator[Callable[[History], None]]:
+    """Steps, the newest loss, the best score; nothing where the output is no terminal."""
+    from tqdm import tqdm
+
+    with tqdm(total=steps, unit="step", disable=None) as bar:
+
+        def show(history: History) -> None:
+            if not history.losses:
+                return
+            best = f", best score {history.best.value:.4f}" if history.best else ""
+            bar.set_postfix_str(f"loss {history.losses[-1].value:.4f}{best}", refresh=False)
+            bar.update(history.losses[-1].step - bar.n)
+
+        yield show
