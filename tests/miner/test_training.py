@@ -181,7 +181,7 @@ def test_a_training_that_gets_no_better_stops_and_keeps_what_it_began_with(base,
     trained = run(base, tmp_path, replace(SHORT, evaluate_every=1, patience=2), competition)
     assert [point.step for point in trained.history.scores] == [0, 1, 2]
     assert trained.history.best.step == 0
-    assert "the model it began with; 2 steps made it no better" in str(trained)
+    assert "the model that it began with: none of 2 steps improved it" in str(trained)
 
 
 def test_a_model_that_no_training_can_make_fit_is_refused_at_once(base, tmp_path):
