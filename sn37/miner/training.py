@@ -20,7 +20,7 @@ import random
 import shutil
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from html import escape
@@ -29,14 +29,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from filelock import FileLock, Timeout
-from pydantic import TypeAdapter
 
 from sn37.competition import Competition
 from sn37.errors import ConfigError, ModelFault
-from sn37.files import read_json, write_json
 from sn37.miner.history import History
 from sn37.miner.live import live
 from sn37.miner.rows import Material, draw_material, weighted_rows
+from sn37.records.codec import read, write
 from sn37.submission import content_hash
 from sn37.values import Checked, Rule
 
@@ -49,8 +48,6 @@ if TYPE_CHECKING:
     from sn37.miner.batches import Batches
 
 __all__ = ["Hyperparameters", "Trained", "quiet", "train"]
-
-_HISTORY = TypeAdapter(History)
 
 
 @dataclass(frozen=True)
@@ -92,6 +89,22 @@ class Hyperparameters(Checked):
         Rule("warmup_steps, lora_rank", lambda steps, rank: min(steps, rank) >= 0, "0 or more"),
         Rule("weights", ("auto", "bfloat16", "float32").__contains__, "auto, bfloat16 or float32"),
     )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is trained, from what, how: whatever decides the outcome."""
+
+    base: str
+    """The model that it starts from, as it was named."""
+    base_hash: str
+    """Its content hash."""
+    competition: str
+    """The competition's digest."""
+    hyperparameters: Hyperparameters
+    """How."""
+    as_of: datetime | None
+    """As of when data are read; None: not decided yet."""
 
 
 @dataclass(frozen=True)
@@ -150,17 +163,17 @@ def train(
     with contextlib.ExitStack() as opened:
         folder = opened.enter_context(model_folder(base, data))
         opened.enter_context(_owned(out))
-        as_of = _agreed(out, base, folder, competition, hyperparameters, data.as_of)
-        data = replace(data, as_of=as_of)
-        if (ended := _ended(out, competition)) is not None:
-            return ended
+        plan = _agreed(out, Plan(str(base), content_hash(folder), competition.digest, hyperparameters, data.as_of))
+        if (history := read(History, out / "history.json")) is not None:
+            return Trained(out / "model", competition.name, history)
+        data = replace(data, as_of=plan.as_of)
         opened.enter_context(_random_state_kept())
         opened.enter_context(quiet())
         watch = show or opened.enter_context(live(hyperparameters.steps))
         history = _Run(folder, competition, out, hyperparameters, data, chosen).run(watch)
     if history.best is None:
         raise ModelFault(f"no model of this training may take part: {history.refusals[-1].reason}")
-    write_json(out / "history.json", asdict(history))
+    write(out / "history.json", history)
     return Trained(out / "model", competition.name, history)
 
 
@@ -312,40 +325,18 @@ def _save(model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase, folder: Pa
     tokenizer.save_pretrained(folder)
 
 
-def _agreed(
-    out: Path,
-    base: str | Path,
-    folder: Path,
-    competition: Competition,
-    hyperparameters: Hyperparameters,
-    as_of: datetime | None,
-) -> datetime:
-    """As of when data are read; raises ConfigError where the folder is that of another training."""
-    asked = {
-        "base": str(base),
-        "base_hash": content_hash(folder),
-        "competition": competition.digest,
-        "hyperparameters": asdict(hyperparameters),
-    }
-    found = read_json(out / "training.json")
+def _agreed(out: Path, asked: Plan) -> Plan:
+    """The plan of the training in that folder. Raises ConfigError where it is not the one that is asked for."""
+    found = read(Plan, out / "training.json")
     if found is None:
-        if any(path.name != ".lock" for path in out.iterdir()):
+        if any(path.name not in (".lock", "start.json") for path in out.iterdir()):
             raise ConfigError(f"{out} is not empty and holds no training; choose another folder")
-        found = {**asked, "as_of": (as_of or datetime.now(UTC)).isoformat()}
-        write_json(out / "training.json", found)
-    differing = [name for name, value in asked.items() if found.get(name) != value]
-    if differing or (as_of and as_of.isoformat() != found["as_of"]):
-        raise ConfigError(
-            f"{out} holds a training of another {differing[0] if differing else 'as_of'}; choose another folder, or "
-            "remove it"
-        )
-    return datetime.fromisoformat(found["as_of"])
-
-
-def _ended(out: Path, competition: Competition) -> Trained | None:
-    """The training in that folder, where it has come to its end."""
-    found = read_json(out / "history.json")
-    return None if found is None else Trained(out / "model", competition.name, _HISTORY.validate_python(found))
+        found = replace(asked, as_of=asked.as_of or datetime.now(UTC))
+        write(out / "training.json", found)
+    differing = [name for name, value in vars(asked).items() if value not in (None, getattr(found, name))]
+    if differing:
+        raise ConfigError(f"{out} holds a training of another {differing[0]}; choose another folder, or remove it")
+    return found
 
 
 def _newest_checkpoint(folder: Path) -> Path | None:

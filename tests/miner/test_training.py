@@ -1,13 +1,12 @@
 """A training: it ends with the best model, as it would be published, whatever happened in between."""
 
-import json
 import math
 import os
 import random
 import signal
 import subprocess
 import sys
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy
@@ -21,10 +20,11 @@ from sn37.competition import Competition, Constraints, EvalTask, Fixed
 from sn37.devnet.tiny_llama import save, small_llama
 from sn37.engine.model import load
 from sn37.errors import ConfigError, ModelFault
-from sn37.miner import History, Hyperparameters, preflight, train, training
+from sn37.miner import History, Hyperparameters, preflight, train
 from sn37.miner.history import Point, Refusal
 from sn37.miner.rows import draw_material
 from sn37.miner.trainer import Watch
+from sn37.records.codec import read, write
 
 CONSTRAINTS = Constraints(
     architectures=("LlamaForCausalLM",),
@@ -211,7 +211,7 @@ def test_a_loss_that_is_not_finite_ends_the_training():
         watch.on_log(None, state_with({"loss": math.nan, "step": 2}), TrainerControl())
 
 
-def test_a_history_is_what_was_logged_and_survives_json():
+def test_a_history_is_what_was_logged_and_survives_a_file(tmp_path):
     entries = [
         {"eval_refusal": "sanity check", "step": 0},
         {"loss": 2.0, "learning_rate": 0.1, "step": 1},
@@ -228,7 +228,8 @@ def test_a_history_is_what_was_logged_and_survives_json():
     )
     assert history.best == Point(1, 0.5)
     assert history.fruitless == 2
-    assert training._HISTORY.validate_python(json.loads(json.dumps(asdict(history)))) == history
+    write(tmp_path / "history.json", history)
+    assert read(History, tmp_path / "history.json") == history
 
 
 @pytest.mark.parametrize(
