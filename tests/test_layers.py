@@ -44,7 +44,7 @@ SEES = {
     "checks": ("engine",),
     "sources": (),
     "hub": ("checks", "workers"),
-    "data": ("hub", "sources", "workers"),
+    "data": ("hub", "records", "sources", "workers"),
     "methods": ("engine.interface",),
     "competitions": ("documents", "methods", "sources"),
     "evaluation": (*sorted({*LIBRARY} - {"evaluation"}), "analysis", "checks", "engine", "hub", "scratch", "workers"),

@@ -1,4 +1,9 @@
-"""What the columns of each frame hold, with units and direction. Data only: `sn37.analysis.frames` fills them."""
+"""What the columns of each frame hold, with units and direction. Data only: `sn37.analysis.frames` fills them.
+
+Records read back from what a validator has published (`sn37.open_records`) have the same columns: a dataset on the hub
+all of them, a wandb log all but this: where an epoch is too large for a step, prompts, references and replies end with
+"…" after 500, 100 or 20 characters, or `samples` has no rows of it; faults of undecided epochs are not published.
+"""
 
 from __future__ import annotations
 
@@ -63,8 +68,8 @@ COLUMNS: Mapping[str, Mapping[str, str]] = {
         "sample": "The sample's place, from 0.",
         "group": 'What samples that are not independent share (a page, a source document); "" for none.',
         "value": "The sample's loss: lower is better.",
-        "prompt": "What the model was asked; several prompts one after the other.",
-        "reference": "What was expected.",
+        "prompt": "What the model was asked; several prompts one after the other; missing where it is not kept.",
+        "reference": "What was expected; missing where it is not kept.",
         "reply": 'What the model said, up to 2,000 characters; "" for losses.',
         "taken": 'What the parser took of the reply; "" for nothing.',
         "tokens": "Tokens of the target, or of the reply; missing where the method does not tell.",

@@ -2,11 +2,11 @@
 
 Every function takes an epoch, the records of a validator (a `Records` or its folder), or several validators' by name,
 and returns a pandas DataFrame; `COLUMNS` says what each column holds, `Only` which epochs can be asked for. Losses and
-scores: lower is better.
+scores: lower is better. What validators publish on the hub or in wandb is read by `sn37.open_records`.
 
     frames.models("validator/records", competition=4, last=50)
     frames.samples(epoch, task="QUESTIONS")
-    frames.weights({"mine": "validator/records", "theirs": "other/records"})
+    frames.weights({"mine": "validator/records", "theirs": sn37.open_records("hf://user/dataset")})
 
 Reads what is asked for and no more; knows nothing of the chain, a GPU or torch. Only decided epochs are shown, but for
 `faults`.
@@ -23,7 +23,6 @@ from sn37 import incentive
 from sn37.analysis import stats
 from sn37.analysis.columns import COLUMNS
 from sn37.errors import ConfigError
-from sn37.files import started_from
 from sn37.records.decision import Decision, Publication
 from sn37.records.epochs import Epoch, Records
 from sn37.records.faults import StageFault
@@ -41,7 +40,6 @@ __all__ = [
     "duels",
     "epochs",
     "faults",
-    "located",
     "models",
     "samples",
     "scores",
@@ -70,15 +68,6 @@ class Only(TypedDict, total=False):
     """Only so many of the newest, of each competition."""
 
 
-def located(source: Records | Path | str | Mapping[str, Path | str]) -> Records | dict[str, Records]:
-    """Records whose folders are named from where the program, or the notebook server, was started."""
-    if isinstance(source, Records):
-        return source
-    if isinstance(source, Mapping):
-        return {name: Records(started_from() / Path(folder).expanduser()) for name, folder in source.items()}
-    return Records(started_from() / Path(source).expanduser())
-
-
 def with_intervals(epoch: Epoch, level: float = 0.95) -> DataFrame:
     """`models` of one epoch with `low` and `high`: the interval of each score, from its samples, clustered by group.
 
@@ -90,7 +79,7 @@ def with_intervals(epoch: Epoch, level: float = 0.95) -> DataFrame:
     for place, hotkey in enumerate(frame["hotkey"]):
         pairs = {}
         for task in competition.tasks:
-            outcome = results[hotkey].tasks.get(task.name)
+            outcome = results[hotkey].tasks.get(task.name) if hotkey in results else None
             if outcome is not None:
                 groups = outcome.groups(drawn[task.name])
                 zeros = (0.0,) * len(outcome.values)
@@ -279,16 +268,16 @@ def _of_result(result: Result) -> Row:
 
 
 def task_rows(outcome: TaskResult, drawn: Sequence[Sample]) -> Iterator[Row]:
-    """One row a value of a task's outcome, beside the sample it belongs to."""
+    """One row a value of a task's outcome, beside the sample it belongs to. drawn: () where they are not kept."""
     details = outcome.details or ({},) * len(outcome.values)
     for place, value, detail in zip(outcome.places, outcome.values, details, strict=True):
-        prompt, reference = _texts(drawn[place])
+        prompt, reference = _texts(drawn[place]) if drawn else (None, None)
         replies = detail.get("replies")
         reply = "\n\n".join(map(str, replies)) if isinstance(replies, list | tuple) else detail.get("reply") or ""
         taken = detail.get("answer", detail.get("followed"))
         yield {
             "sample": place,
-            "group": drawn[place].group,
+            "group": drawn[place].group if drawn else "",
             "value": value,
             "prompt": prompt,
             "reference": reference,

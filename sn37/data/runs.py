@@ -35,7 +35,6 @@ MAX_CONFIG_CHARACTERS = 100_000
 MAX_ROW_CHARACTERS = 2_000_000
 MAX_HISTORY_CHARACTERS = 128 << 20
 
-_PAGE_STEPS = 1_000
 _MAX_PAGES = 50
 _MEMORY_BYTES = 2 << 30
 _DEADLINE_S = 900.0
@@ -58,6 +57,8 @@ class WandbRuns:
     """Tries of one request."""
     pause_s: float = 2.0
     """The wait after the first failed try, doubled after each further one."""
+    page_steps: int = 1_000
+    """Steps asked for at once; fewer where each is long."""
 
     def __call__(self, project: str, since: datetime, until: datetime) -> Sequence[Run]:
         """The runs alive between `since` and `until`, oldest first (by creation, then id).
@@ -67,9 +68,15 @@ class WandbRuns:
         listed = self._work("list_runs", project=project, since=since.timestamp(), until=until.timestamp())["runs"]
         return [Run(run["id"], run["config"], _History(self, project, run["id"], since)) for run in listed]
 
+    def run(self, project: str, run: str) -> Run:
+        """One run by its id, with all of its history. Raises as for many runs."""
+        found = self._work("read_run", project=project, run=run)
+        return Run(run, found["config"], _History(self, project, run, datetime.fromtimestamp(0, UTC)))
+
     def _work(self, job: str, **task: str | float) -> dict[str, Any]:
         base_url = self.base_url or os.environ.get("WANDB_BASE_URL") or "https://api.wandb.ai"
         patience = {"timeout_s": self.timeout_s, "attempts": self.attempts, "pause_s": self.pause_s}
+        patience["page_steps"] = self.page_steps
         payload = {"base_url": base_url, "api_key": self._key(base_url), **patience, **task}
         try:
             return _server().call(
@@ -126,13 +133,19 @@ def list_runs(payload: Mapping[str, Any], report: Callable[[dict[str, Any]], Non
         return alive
 
     runs = sorted(_tried(payload, listed, "the list of runs"), key=lambda run: (_time(run.created_at), run.id))
-    configs = [_plain(dict(run.config)) for run in runs]
-    return {
-        "runs": [
-            {"id": run.id, "config": config if len(json.dumps(config)) <= MAX_CONFIG_CHARACTERS else {}}
-            for run, config in zip(runs, configs, strict=True)
-        ]
-    }
+    return {"runs": [{"id": run.id, "config": _config(run)} for run in runs]}
+
+
+def read_run(payload: Mapping[str, Any], report: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+    """The job of a worker: {"config"} of one run."""
+    path = f"{payload['project']}/{payload['run']}"
+    return {"config": _config(_tried(payload, lambda: _api(payload).run(path), f"run {payload['run']}"))}
+
+
+def _config(run: Any) -> dict[str, Any]:
+    """What the run's author says of it; nothing where that is too long."""
+    config: dict[str, Any] = _plain(dict(run.config))
+    return config if len(json.dumps(config)) <= MAX_CONFIG_CHARACTERS else {}
 
 
 def read_history(payload: Mapping[str, Any], report: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
@@ -143,7 +156,7 @@ def read_history(payload: Mapping[str, Any], report: Callable[[dict[str, Any]], 
     pages: list[list[dict[str, Any]]] = []
     left = MAX_HISTORY_CHARACTERS
     while stop > 0 and left > 0 and len(pages) < _MAX_PAGES:
-        start = max(0, stop - _PAGE_STEPS)
+        start = max(0, stop - payload["page_steps"])
         page = _tried(payload, lambda a=start, b=stop: _page(run, a, b), what)  # type: ignore[misc]
         lengths = [len(json.dumps(row)) for row in page]
         left -= sum(lengths)
@@ -155,7 +168,7 @@ def read_history(payload: Mapping[str, Any], report: Callable[[dict[str, Any]], 
 
 
 def _page(run: Any, start: int, stop: int) -> list[dict[str, Any]]:
-    scan = run.scan_history(min_step=start, max_step=stop, page_size=_PAGE_STEPS, use_cache=False)
+    scan = run.scan_history(min_step=start, max_step=stop, page_size=stop - start, use_cache=False)
     return sorted(map(_plain, scan), key=lambda row: row.get("_step", 0))
 
 
@@ -181,6 +194,8 @@ def _tried(payload: Mapping[str, Any], work: Callable[[], T], what: str) -> T:
         except (ConfigError, DataFault):
             raise
         except Exception as error:  # wandb raises many types, its service's own among them
+            if "Could not find run" in str(error):
+                raise DataFault(f"wandb has no such run: {error}") from error
             if "Could not find project" in str(error):
                 raise DataFault(f"wandb has no project {payload['project']}, or it is private") from error
             last = error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from base64 import b64decode
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -20,6 +20,8 @@ __all__ = ["Hub"]
 
 _TOKENIZER_FILES = tuple(name for name in MODEL_FILES if not name.startswith(("model", "generation")))
 _MAX_TOKENIZER_BYTES = 512 << 20
+_ANSWER_BYTES = 1 << 20
+"""What a worker may write beside the files it downloads."""
 
 
 class Hub:
@@ -180,6 +182,25 @@ class Hub:
             if sum(file.size for file in files) > max_bytes:
                 raise ModelFault(f"{repo}@{commit} has more than {max_bytes} bytes")
             return self._saved(f"{repo}@{commit}", repo, commit, files, max_bytes)
+
+    def save_dataset_files(self, repo: str, commit: str, files: Sequence[RemoteFile], folder: Path) -> None:
+        """Download files of a dataset, as listed at that commit, into a folder. Raises DataFault and HubFault."""
+        try:
+            self.connection.call(
+                "save",
+                dict[str, str],
+                size_bytes=sum(file.size for file in files),
+                max_file_bytes=max((file.size for file in files), default=0) + _ANSWER_BYTES,
+                repo=repo,
+                repo_type="dataset",
+                commit=commit,
+                files=files,
+                folder=folder,
+            )
+        except Refused as refused:
+            raise DataFault(f"the files of {repo}@{commit} cannot be had ({refused.reason})") from None
+        except ModelFault as error:
+            raise DataFault(str(error)) from None
 
     def _saved(self, name: str, repo: str, commit: str, files: list[RemoteFile], max_file_bytes: int) -> Lease:
         """The files in the cache under that name, fetched where they are not there yet."""

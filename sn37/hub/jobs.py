@@ -182,23 +182,27 @@ def check(
     return check_static(folder, constraints)
 
 
-def save(api: HfApi, *, repo: str, commit: str, files: Sequence[RemoteFile], folder: Path) -> dict[str, str]:
-    """Download files of a model's repo, several at once; base64(SHA-256) of each by its path."""
+def save(
+    api: HfApi, *, repo: str, commit: str, files: Sequence[RemoteFile], folder: Path, repo_type: RepoType = "model"
+) -> dict[str, str]:
+    """Download files of a repo, several at once; base64(SHA-256) of each by its path."""
     pool = ThreadPoolExecutor(_PARALLEL)
     try:
-        digests = list(pool.map(lambda file: _save_one(api, repo, commit, file, folder), files))
+        digests = list(pool.map(lambda file: _save_one(api, repo, repo_type, commit, file, folder), files))
     finally:
         pool.shutdown(wait=False, cancel_futures=True)  # the first failure ends it: the worker ends with it
     shutil.rmtree(folder / ".cache", ignore_errors=True)  # where the library notes what it downloaded
     return {file.path: digest for file, digest in zip(files, digests, strict=True)}
 
 
-def _save_one(api: HfApi, repo: str, commit: str, file: RemoteFile, folder: Path) -> str:
+def _save_one(api: HfApi, repo: str, repo_type: RepoType, commit: str, file: RemoteFile, folder: Path) -> str:
     path = folder / file.path
     # What came whole and yet wrong is asked for once more: a broken proxy must cost no miner anything.
     for force in (False, True):
         try:
-            api.hf_hub_download(repo, file.path, revision=commit, local_dir=folder, force_download=force)
+            api.hf_hub_download(
+                repo, file.path, repo_type=repo_type, revision=commit, local_dir=folder, force_download=force
+            )
         except OSError as error:
             if error.errno != errno.EFBIG:
                 raise

@@ -89,10 +89,12 @@ class Epoch:
         return {hotkey: result for hotkey, result in found.items() if result is not None}
 
     def samples(self, task: str) -> tuple[Sample, ...]:
-        """The samples of a task. Raises EvaluatorFault where they cannot be read."""
+        """The samples of a task; () where they are not kept. Raises EvaluatorFault where they cannot be read."""
         path = self.samples_file(task)
         try:
             return tuple(from_record(json.loads(line)) for line in path.read_text(encoding="utf-8").split("\n") if line)
+        except FileNotFoundError:
+            return ()
         except (OSError, ValueError) as error:
             raise EvaluatorFault(f"the record {path} cannot be read: {error}; move it away to go on") from error
 

@@ -42,8 +42,11 @@ class TaskResult:
         return self.samples or range(len(self.values))
 
     def groups(self, drawn: Sequence[Sample]) -> list[str | int]:
-        """The group of each value, to count values by; a sample without one stands alone. drawn: the task's samples."""
-        return [drawn[place].group or place for place in self.places]
+        """The group of each value, to count values by; a sample without one stands alone.
+
+        drawn: the task's samples, () where they are not kept.
+        """
+        return [drawn[place].group or place for place in self.places] if drawn else list(self.places)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import pytest
 from simulated import COMPETITION, START, simulate
 from typer.testing import CliRunner
 
+from sn37 import open_records
 from sn37.analysis import frames
 from sn37.cli import app
 from sn37.errors import ConfigError
@@ -70,6 +71,6 @@ def test_a_wrong_name_or_value_is_one_sentence(given, told, tmp_path):
 
 
 def test_intervals_hold_the_scores(records):
-    frame = frames.with_intervals(frames.located(records["a"]).epoch()).dropna(subset="score")
+    frame = frames.with_intervals(open_records(records["a"]).epoch()).dropna(subset="score")
     assert ((frame["low"] <= frame["score"]) & (frame["score"] <= frame["high"])).all()
     assert (frame["high"] - frame["low"] > 0.01).all()

@@ -1,0 +1,206 @@
+"""Records that validators have published, read back into records: from the hub, from wandb, from wandb's own files.
+
+Whatever comes is a stranger's: documents are bounded and checked (`sn37.records.archive`), the others are left out with
+a warning that says why. What a validator says of itself (its hotkey, its numbers) is its claim: compare validators.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import warnings
+from base64 import b64decode
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from filelock import FileLock
+
+from sn37.data.logs import read_log
+from sn37.data.runs import WandbRuns
+from sn37.errors import ConfigError, DataFault, EvaluatorFault, disk_faults
+from sn37.files import started_from
+from sn37.hub import Hub
+from sn37.hub.connection import Refused, RemoteFile
+from sn37.records.archive import MAX_DOCUMENT_BYTES, origin_of, unpack
+from sn37.records.epochs import Records
+from sn37.sources.base import Run
+
+__all__ = ["RECORD_FIELD", "RecordsSource", "open_records"]
+
+RecordsSource = Records | Path | str
+"""A validator's records, or where they are."""
+
+RECORD_FIELD = "record"
+"""The field of a wandb step that holds an epoch: base64 of what `sn37.records.archive.pack` makes."""
+
+_DATASET = re.compile(r"hf://([^/@]+/[^/@]+)(?:@([0-9a-f]{40}))?")
+_PROJECT = re.compile(r"wandb://([^/]+/[^/]+)(?:/([^/]+))?")
+_EPOCH_FILE = re.compile(r"([0-9]{1,2})/([0-9]{1,12})\.json\.gz")
+_HOTKEY = re.compile(r"[A-Za-z0-9]{1,64}")
+_MAX_PACKED_BYTES = MAX_DOCUMENT_BYTES // 4
+_PROJECT_DAYS = 60
+_FILES_AT_ONCE = 20
+_STEPS_AT_ONCE = 5
+
+
+def open_records(
+    source: RecordsSource | Mapping[str, RecordsSource],
+    *,
+    last: int = 100,
+    hub: Hub | None = None,
+    runs: WandbRuns | None = None,
+    cache: Path = Path("~/.cache/sn37"),
+) -> Records | dict[str, Records]:
+    """A validator's records, wherever they are; several validators' by name.
+
+    source: a folder of records (from where the program, or the notebook server, was started); `hf://user/dataset`, with
+    `@commit` if it must be that one; `wandb://entity/project/run`; `wandb://entity/project` for the runs of all
+    validators in the last 60 days, by hotkey; a `.wandb` file, or a folder with such; or any of them by name.
+    last: so many of the newest epochs of each competition are read, of what is not a folder of records already.
+    hub, runs: how to reach a hub (None: the public one, without a token) and wandb (None: as wandb is set up).
+    cache: where what was read is kept, as records.
+
+    Raises ConfigError where there is nothing to read, DataFault where nothing of it can be read; HubFault,
+    EvaluatorFault.
+
+    >>> from sn37.analysis import frames
+    >>> frames.models(open_records("hf://some-validator/records", last=50))
+    """
+    if isinstance(source, Records):
+        return source
+    if isinstance(source, Mapping):
+        opened = {name: open_records(each, last=last, hub=hub, runs=runs, cache=cache) for name, each in source.items()}
+        return {name: records for name, found in opened.items() for name, records in _named(name, found)}
+    text, folder = str(source), cache.expanduser() / "published"
+    if match := _DATASET.fullmatch(text):
+        return _of_dataset(hub or Hub(cache=cache.expanduser() / "models"), match[1], match[2], folder, last)
+    if match := _PROJECT.fullmatch(text):
+        reader = replace(runs or WandbRuns(), page_steps=_STEPS_AT_ONCE)
+        return _of_runs(_served(reader, match[1], match[2]), text, folder, last)
+    if isinstance(source, str) and "://" in text:
+        known = "a folder, a .wandb file, hf://user/dataset, wandb://entity/project or wandb://entity/project/run"
+        raise ConfigError(f"{text} names no records; expected {known}")
+    path = started_from() / Path(source).expanduser()
+    files = [path] if path.suffix == ".wandb" else sorted({*path.glob("run-*.wandb"), *path.glob("*/run-*.wandb")})
+    return _of_runs(map(read_log, reversed(files)), str(path), folder, last) if files else Records(path)
+
+
+def _named(name: str, found: Records | dict[str, Records]) -> Iterator[tuple[str, Records]]:
+    """Each validator under a name of its own."""
+    if isinstance(found, Records):
+        yield name, found
+    else:
+        yield from ((f"{name} {hotkey}", records) for hotkey, records in found.items())
+
+
+def _of_dataset(hub: Hub, repo: str, commit: str | None, cache: Path, last: int) -> Records:
+    """The epochs of a dataset on the hub: a file each, `<competition id>/<sync block>.json.gz`."""
+    records = _kept(cache, f"{hub.endpoint}/{repo}")
+    commit = commit or hub.newest_commit(repo, "dataset", None)
+    try:
+        listed = hub.connection.files(repo, "dataset", commit, private_too=True)
+    except Refused as refused:
+        raise DataFault(f"the dataset {repo} is not there, or not public ({refused.reason})") from None
+    epochs: dict[int, dict[int, RemoteFile]] = defaultdict(dict)
+    for file in listed:
+        if match := _EPOCH_FILE.fullmatch(file.path):
+            epochs[int(match[1])][int(match[2])] = file
+    if not epochs:
+        raise ConfigError(f"the dataset {repo} holds no records; expected files such as 4/5200211.json.gz")
+    newest = [(id, block, files[block]) for id, files in epochs.items() for block in sorted(files)[-last:]]
+    with _Reading(records, repo) as reading:
+        wanted = [file for id, block, file in newest if reading.wants(id, block, file.blob, file.size)]
+        for start in range(0, len(wanted), _FILES_AT_ONCE):
+            files = wanted[start : start + _FILES_AT_ONCE]
+            with TemporaryDirectory(prefix="sn37-") as folder:
+                hub.save_dataset_files(repo, commit, files, Path(folder))
+                for file in files:
+                    reading.take((Path(folder) / file.path).read_bytes(), file.blob, file.path)
+    return records
+
+
+def _served(reader: WandbRuns, project: str, run: str | None) -> Iterator[Run]:
+    """A validator's run, or all of a project's, the newest first."""
+    if run is not None:
+        yield reader.run(project, run)
+        return
+    now = datetime.now(UTC)
+    yield from reversed(reader(project, now - timedelta(days=_PROJECT_DAYS), now))
+
+
+def _of_runs(runs: Iterable[Run], place: str, cache: Path, last: int) -> Records | dict[str, Records]:
+    """The epochs in the steps of runs, the newest first; of several validators by hotkey."""
+    found: dict[str, Records] = {}
+    counts: defaultdict[str, Counter[int]] = defaultdict(Counter)
+    for run in runs:
+        hotkey = run.config.get("hotkey")
+        if run.config.get("type") != "validator" or not isinstance(hotkey, str) or not _HOTKEY.fullmatch(hotkey):
+            continue
+        records, count = found.setdefault(hotkey, _kept(cache, f"{place} {hotkey}")), counts[hotkey]
+        if count and min(count.values()) >= last:
+            continue
+        with _Reading(records, f"run {run.id}") as reading:
+            for row in reversed(list(run.history)):
+                competition_id, block, text = (row.get(name) for name in ("step_competition_id", "block", RECORD_FIELD))
+                if not isinstance(text, str) or not isinstance(competition_id, int) or not isinstance(block, int):
+                    continue
+                count[competition_id] += 1
+                origin = hashlib.sha256(text.encode()).hexdigest()
+                if count[competition_id] <= last and reading.wants(competition_id, block, origin, len(text)):
+                    reading.take(_decoded(text), origin, f"block {block}")
+    if not any(count.total() for count in counts.values()):
+        raise ConfigError(f"{place} holds no run of a validator with its records; expected steps with `{RECORD_FIELD}`")
+    return found if len(found) > 1 else next(iter(found.values()))
+
+
+def _decoded(text: str) -> bytes:
+    try:
+        return b64decode(text, validate=True)
+    except ValueError:
+        return b""
+
+
+def _kept(cache: Path, identity: str) -> Records:
+    """Where the epochs of one place are kept."""
+    return Records(cache / hashlib.sha256(identity.encode()).hexdigest()[:16])
+
+
+class _Reading:
+    """One reader at a time fills a cache; what is refused is warned of, and an error where nothing else came."""
+
+    def __init__(self, records: Records, place: str) -> None:
+        self.records, self.place = records, place
+        self.refused: list[str] = []
+
+    def __enter__(self) -> _Reading:
+        with disk_faults(self.records.root):
+            self.records.root.mkdir(parents=True, exist_ok=True)
+            self._lock = FileLock(self.records.root / ".lock")
+            self._lock.acquire()
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, at: object) -> None:
+        self._lock.release()
+        if self.refused and error is None:
+            told = f"left out {len(self.refused)} of what {self.place} holds, the first one: {self.refused[0]}"
+            if not self.records.competitions():
+                raise DataFault(told)
+            warnings.warn(told, stacklevel=4)
+
+    def wants(self, competition_id: int, sync_block: int, origin: str, size_bytes: int) -> bool:
+        """Whether a document is to be read: it is not too long, and not here already."""
+        if size_bytes > _MAX_PACKED_BYTES:
+            self.refused.append(f"block {sync_block} has {size_bytes:,} bytes, more than {_MAX_PACKED_BYTES:,}")
+            return False
+        return origin_of(self.records, competition_id, sync_block) != origin
+
+    def take(self, packed: bytes, origin: str, name: str) -> None:
+        """Unpack a document, or note why not."""
+        try:
+            unpack(packed, self.records, origin, f"{self.place}: {name}")
+        except EvaluatorFault as error:
+            self.refused.append(str(error))

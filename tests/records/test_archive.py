@@ -1,0 +1,158 @@
+"""An epoch as one document: what is read back is what was packed, and nothing that a stranger makes up."""
+
+import gzip
+import json
+import math
+from dataclasses import replace
+
+import pytest
+from simulated import COMPETITION, newest, simulate
+
+from sn37.analysis import frames
+from sn37.errors import EvaluatorFault
+from sn37.records import Records, archive
+from sn37.records.archive import origin_of, pack, unpack
+from sn37.records.decision import Publication
+from sn37.records.epochs import Epoch
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory):
+    return simulate(tmp_path_factory.mktemp("records"), epochs=2, models=5)
+
+
+def opened(packed):
+    return json.loads(gzip.decompress(packed))
+
+
+def test_what_is_unpacked_is_what_was_packed(records, tmp_path):
+    there = Records(tmp_path)
+    for epoch in records.sealed(COMPETITION.id):
+        unpack(pack(epoch), there, "a", "here")
+    for kind in frames.COLUMNS:
+        assert getattr(frames, kind)(there).equals(getattr(frames, kind)(records)), kind
+    epoch, again = newest(records), newest(there)
+    assert (again.manifest, again.decision, again.results) == (epoch.manifest, epoch.decision, epoch.results)
+    assert pack(again) == pack(epoch)
+    assert origin_of(there, COMPETITION.id, epoch.sync_block) == "a"
+    assert origin_of(there, COMPETITION.id, 1) == ""
+
+
+def test_what_concerns_the_validators_own_machine_is_not_packed(records, tmp_path):
+    epoch = unpack(pack(newest(records)), Records(tmp_path), "", "here")
+    own = {"/home/me/tasks.py": "digest", "package:entry": None}
+    epoch.write(
+        replace(
+            epoch.manifest,
+            network="wss://me:password@node.example:9944/key-in-the-path?apikey=1",
+            hub="https://me:password@hub.example/path",
+            own_tasks=own,
+        )
+    )
+    published = epoch.read(Publication)
+    epoch.write(replace(published, chain="not set: wss://me:password@node.example", mirror="/home/me"))
+    text = gzip.decompress(pack(Epoch(epoch.folder)))
+    for private in (b"/home/me", b"password", b"key-in-the-path", b"apikey"):
+        assert private not in text
+    made = opened(pack(Epoch(epoch.folder)))["manifest"]
+    assert (made["network"], made["hub"]) == ("wss://node.example:9944", "https://hub.example")
+    assert set(made["own_tasks"]) == {"tasks.py", "package:entry"}
+
+
+def talkative(epoch, root):
+    """The epoch with replies of 2,000 characters that hardly shrink."""
+    epoch = unpack(pack(epoch), Records(root), "", "here")
+    for result in epoch.results.values():
+        if result.measurement:
+            task = result.tasks["QUESTIONS"]
+            noise = [" ".join(repr(math.sin(n * 99 + i + result.uid)) for i in range(100)) for n in task.places]
+            details = tuple({**d, "reply": text[:2_000]} for d, text in zip(task.details, noise, strict=True))
+            tasks = {**result.tasks, "QUESTIONS": replace(task, details=details)}
+            epoch.write(replace(result, measurement=replace(result.measurement, tasks=tasks)))
+    return Epoch(epoch.folder)
+
+
+def test_long_texts_are_cut_where_a_document_must_be_small_and_numbers_never(records, tmp_path):
+    epoch = talkative(newest(records), tmp_path / "here")
+    whole, size = frames.samples(epoch), len(pack(epoch))
+    for longest in (500, 100, 20):
+        packed = pack(epoch, size - 1)
+        assert len(packed) < size
+        again = unpack(packed, Records(tmp_path / str(longest)), "", "here")
+        for kind in set(frames.COLUMNS) - {"samples"}:
+            assert getattr(frames, kind)(again).equals(getattr(frames, kind)(epoch)), kind
+        read = frames.samples(again)
+        assert read.drop(columns=["reply", "prompt"]).equals(whole.drop(columns=["reply", "prompt"]))
+        assert read["reply"].str.len().max() == longest
+        cut = [(a, b) for a, b in zip(whole["reply"], read["reply"], strict=True) if a != b]
+        assert cut and all(b.endswith("…") and a.startswith(b[:-1]) for a, b in cut)
+        size = len(packed)
+    again = unpack(pack(epoch, size - 1), Records(tmp_path / "least"), "", "here")
+    assert frames.models(again).equals(frames.models(epoch)) and not len(frames.samples(again))
+
+
+def change(data, path, value):
+    *folders, last = path
+    for part in folders:
+        data = data[part]
+    data[last] = value
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "told"),
+    [
+        (["format"], 1, "format 1; this version reads format"),
+        (["manifest"], None, "manifest"),
+        (["manifest", "sync_block"], "1", "sync_block"),
+        (["manifest", "sync_block"], 7, "the decision is of sync block"),
+        (["manifest", "competition", "epsilon", "start"], 0.2, "was changed"),
+        (["manifest", "more"], 1, "unknown field more"),
+        (["decision", "winner"], "5Nobody", "the reign is not of those with a score"),
+        (["decision", "beats"], {}, "the reign is not of those with a score"),
+        (["decision", "scores", 0, "raw"], {"OTHER": 1.0}, "is not of the tasks QUESTIONS, WORDS"),
+        (["decision", "scores", 0, "score"], None, "is not of the tasks"),
+        (["decision", "scores", 0, "score"], "0", "score"),
+        (["decision", "scores", 0, "hotkey"], "../../5", "not one for each hotkey"),
+        (["results", 0, "hotkey"], "../../../5", "not one for each hotkey"),
+        (["results", 0, "measurement", "tasks", "WORDS", "values", 0], "1", "values"),
+        (["results", 0, "measurement", "tasks", "WORDS", "values"], [1.0] * 21, "do not belong to its samples"),
+        (["results", 0, "measurement", "tasks", "WORDS", "samples"], [99] * 20, "do not belong to its samples"),
+        (["results", 0, "measurement", "tasks", "WORDS", "details"], [{}], "do not belong to its samples"),
+        (["results", 0, "measurement", "tasks"], {"../x": None}, "tasks"),
+        (["samples", "../WORDS"], [], "the samples are not of the tasks"),
+        (["samples", "WORDS", 0], {"kind": "text", "text": 5}, "text"),
+        (["samples", "WORDS", 0], {"kind": "own"}, "unknown kind of sample"),
+        (["samples", "WORDS", 0], 5, "no sample"),
+        (["published", "uids"], {}, "the weights are not of those with a uid"),
+    ],
+)
+def test_a_document_that_does_not_hold_together_is_refused_and_leaves_nothing(records, tmp_path, path, value, told):
+    data = opened(pack(newest(records)))
+    change(data, path, value)
+    with pytest.raises(EvaluatorFault, match=f"^a log: .*{told}|^a log is .*{told}") as caught:
+        unpack(gzip.compress(json.dumps(data).encode()), Records(tmp_path), "", "a log")
+    assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "1e999", "9" * 5_000])
+def test_numbers_that_are_none_are_refused(records, tmp_path, value):
+    text = gzip.decompress(pack(newest(records))).decode()
+    score = newest(records).decision.scores[0].score
+    assert repr(score) in text
+    with pytest.raises(EvaluatorFault, match=r"^a log"):
+        unpack(gzip.compress(text.replace(repr(score), value).encode()), Records(tmp_path), "", "a log")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_bytes_that_are_no_document_are_refused(records, tmp_path, monkeypatch):
+    packed = pack(newest(records))
+    monkeypatch.setattr(archive, "MAX_DOCUMENT_BYTES", 1 << 20)
+    for wrong in (
+        *(b"", b"text", packed[:-20], gzip.compress(b"[" * 100_000), gzip.compress(b"5")),
+        gzip.compress(b"\xff"),
+        gzip.compress(b" " * (2 << 20)),
+    ):
+        with pytest.raises(EvaluatorFault, match=r"^a log is (no document of an epoch|of format None)"):
+            unpack(wrong, Records(tmp_path), "", "a log")
+    assert list(tmp_path.iterdir()) == []
