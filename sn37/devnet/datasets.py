@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -55,11 +57,11 @@ class Dataset:
 
         client = HfApi(endpoint=endpoint, token=token)
         client.create_repo(self.repo, repo_type="dataset", private=private, exist_ok=True)
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory() as folder, _quiet():
             files = sorted(path for path in self.write(Path(folder)).rglob("*") if path.is_file())
             # open files, for paths would go through a storage that a hub on this machine does not have
             added = [CommitOperationAdd(str(p.relative_to(folder)), io.BytesIO(p.read_bytes())) for p in files]
-        commit = client.create_commit(self.repo, added, commit_message="Publish the dataset", repo_type="dataset")
+            commit = client.create_commit(self.repo, added, commit_message="Publish the dataset", repo_type="dataset")
         return str(commit.oid)
 
     def _readme(self) -> str:
@@ -71,6 +73,21 @@ class Dataset:
                 if owner == config:
                     lines += [f"  - split: {json.dumps(split)}", f"    path: {json.dumps(path)}"]
         return "\n".join([*lines, "---", "", f"# {self.repo}", "Generated; for tests and demonstrations.", ""])
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without huggingface_hub's bars, and its warning that open files go the plain way: both are meant here."""
+    from huggingface_hub.utils.tqdm import disable_progress_bars
+
+    logger = logging.getLogger("huggingface_hub")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with disable_progress_bars():
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 class InMemory:
