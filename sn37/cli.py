@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from sn37 import __version__
-from sn37.commands import competitions, demo, devnet, notebook, records, run
+from sn37.commands import competitions, demo, devnet, lab, notebook, records, run
 from sn37.errors import ChainFault, ConfigError, HubFault, Sn37Error, disk_fault, is_full
 
 __all__ = ["app", "main"]
@@ -26,7 +26,8 @@ app = typer.Typer(
 app.command("demo")(demo.demo)
 app.command("run")(run.run)
 app.command("init")(run.init)
-app.command("notebook")(notebook.notebook)
+app.command("lab")(lab.lab)
+app.command("notebook", add_help_option=False)(notebook.notebook)
 app.command("records")(records.records)
 app.command("replay")(records.replay)
 app.command("compare")(records.compare)

@@ -1,8 +1,10 @@
 """The notebooks that look at records run from start to end, and their reports show their figures."""
 
 import re
+import shutil
 
 import pytest
+from executed import complaints
 from simulated import COMPETITION, START, simulate
 from typer.testing import CliRunner
 
@@ -32,7 +34,18 @@ def test_a_notebook_runs_and_its_report_stands_alone(name, records, tmp_path, mo
     page = run.report.read_text(encoding="utf-8")
     assert page.count("data:image/png;base64,") == FIGURES[name]
     assert not re.search(r"(src|href)=[\"']https?://", page)
-    assert "Warning" not in page and run.result["summary"]
+    assert complaints(run.notebook) == [] and run.result["summary"]
+
+
+def test_what_a_model_wrote_is_text_in_a_report(records, tmp_path):
+    root = shutil.copytree(records["a"], tmp_path / "records")
+    for path in root.glob("*/*/results/*.json"):
+        path.write_text(path.read_text().replace("It is", "<b onclick=x>It is</b>"))
+    given = {"records": str(root), "task": "QUESTIONS"}
+    run = run_notebook(shipped("notebooks", "explore_epoch.ipynb"), given, tmp_path, "hostile")
+    page = run.report.read_text(encoding="utf-8")
+    assert "&lt;b onclick=x&gt;It is" in page and "<b onclick" not in page
+    assert "default-src 'none'" in page, "nor could it do anything"
 
 
 def said(*arguments):
@@ -42,10 +55,17 @@ def said(*arguments):
     return result.output
 
 
-def test_a_notebook_lists_its_parameters():
-    told = said("competition_report", "--parameters")
-    assert "last = 50  # how many of the newest epochs" in told
-    assert "result_file" not in told
+@pytest.mark.parametrize("flag", ["--help", "-h"])
+def test_a_notebook_lists_its_parameters_with_kind_default_and_meaning(flag, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "160")
+    told = [" ".join(line.split()) for line in said("competition_report", flag).splitlines()]
+    assert "last a whole number 50 how many of the newest epochs" in told
+    assert "result_file" not in " ".join(told)
+
+
+@pytest.mark.parametrize("flags", [(), ("--help",)])
+def test_without_a_name_the_command_explains_itself(flags):
+    assert "A shipped notebook, such as" in said(*flags)
 
 
 def test_a_notebook_is_run_with_parameters_under_a_name_that_says_what_it_is(records, tmp_path):
@@ -60,8 +80,10 @@ def test_a_notebook_is_run_with_parameters_under_a_name_that_says_what_it_is(rec
     [
         (("competition_reprot",), "no file 'competition_reprot.ipynb' among the notebooks of sn37; expected one of"),
         (("explore_epoch", "-p", "lsat=3"), "lsat"),
-        (("explore_epoch", "-p", "most=many"), "parameter most is 'many'; expected a value such as 10"),
+        (("explore_epoch", "-p", "most=many"), "parameter most is 'many'; expected a whole number, such as 10"),
         (("explore_epoch", "-p", "most"), "expected NAME=VALUE"),
+        (("explore_epoch", "-p", "most=true"), "parameter most is True; expected a whole number, such as 10"),
+        (("explore_epoch", "-p", "records=7"), "parameter records is 7; expected text, such as"),
     ],
 )
 def test_a_wrong_name_or_value_is_one_sentence(given, told, tmp_path):
