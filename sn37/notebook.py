@@ -19,15 +19,25 @@ import tokenize
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import Any
 
 from sn37 import errors
 from sn37.errors import ConfigError, EvaluatorFault, Sn37Error, disk_fault, disk_faults
-from sn37.files import shipped, write_text
+from sn37.files import shipped, write_json, write_text
 from sn37.scratch import ScratchFolder
 
-__all__ = ["RESULT_FILE", "Parameter", "Run", "check_parameters", "parameters_of", "run_notebook", "to_html"]
+__all__ = [
+    "RESULT_FILE",
+    "Parameter",
+    "Run",
+    "check_parameters",
+    "parameters_of",
+    "run_notebook",
+    "to_html",
+    "write_prepared",
+]
 
 RESULT_FILE = "result_file"
 """The parameter that says where a notebook writes, last, how it ended."""
@@ -254,20 +264,44 @@ def _check_plain(name: str, value: object) -> None:
         raise ConfigError(f"parameter {name} is {value}; expected a finite number")
 
 
+def write_prepared(notebook: Path, parameters: Mapping[str, object], target: Path) -> None:
+    """Write a notebook with those of the parameters that it has, in a cell below the one that sets its defaults.
+
+    Where such a cell is there already it is replaced. notebook, target: may be the same file.
+    """
+    from papermill.iorw import load_notebook_node
+    from papermill.parameterize import parameterize_notebook
+
+    known = parameters_of(notebook)
+    node = load_notebook_node(str(notebook))
+    given = {name: value for name, value in parameters.items() if name in known}
+    if given:
+        node = parameterize_notebook(node, given, comment="Set for this folder")
+    write_json(target, node)
+
+
+_TEMPLATE = """
+{%- extends 'basic/index.html.j2' -%}
+{%- block input -%}<details><summary>code</summary>{{ super() }}</details>{%- endblock input -%}
+"""
+_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+"""What a browser lets a report do: show itself. What a model wrote can neither run there nor load anything."""
+
+
 def to_html(executed: Path) -> Path:
-    """The executed notebook as one HTML file that opens offline."""
+    """The executed notebook as one HTML file: opens offline, its code folded, in the reader's light or dark."""
     from nbconvert import HTMLExporter
 
     report = executed.with_suffix(".html")
     if not executed.is_file():
         return report
-    exporter: Any = HTMLExporter(template_name="basic", exclude_input_prompt=True)  # type: ignore[no-untyped-call]
+    exporter: Any = HTMLExporter(raw_template=_TEMPLATE, exclude_input_prompt=True, exclude_output_prompt=True)  # type: ignore[no-untyped-call]
     body, _ = exporter.from_filename(str(executed))
-    write_text(report, _page(executed.stem, body))
-    return report
-
-
-def _page(title: str, body: str) -> str:
     style = shipped("notebooks", "report.css").read_text(encoding="utf-8")
-    head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title>'
-    return f"<!doctype html><html lang=en><head>{head}<style>{style}</style></head><body>{body}</body></html>\n"
+    head = (
+        f'<meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
+        f'<meta name="viewport" content="width=device-width"><title>{escape(executed.stem)}</title>'
+    )
+    page = f"<!doctype html><html lang=en><head>{head}<style>{style}</style></head><body>{body}</body></html>\n"
+    write_text(report, page)
+    return report

@@ -6,7 +6,7 @@ import nbformat
 import pytest
 
 from sn37.errors import ConfigError
-from sn37.notebook import check_parameters, parameters_of, run_notebook
+from sn37.notebook import check_parameters, parameters_of, run_notebook, write_prepared
 
 
 def notebook(path, source, *cells, kind=nbformat.v4.new_code_cell):
@@ -74,3 +74,26 @@ def test_a_parameter_that_only_python_can_read_is_set_without_a_warning(tmp_path
         run = run_notebook(book, {"n": 3, "more": {"a": 4}}, tmp_path / "out", "first")
     assert run.result == {"n": 3, "more": {"a": 4}}
     assert not caplog.records
+
+
+def test_a_prepared_notebook_sets_what_it_has_and_keeps_what_is_written_in_it(tmp_path):
+    source = notebook(tmp_path / "book.ipynb", "network = 'finney'\nnetuid = 37", "print(network)")
+    target = tmp_path / "mine" / "book.ipynb"
+    write_prepared(source, {"network": "ws://first", "unknown": 1}, target)
+    mine = nbformat.read(target, as_version=4)
+    mine.cells[-1].source = "print('mine')"
+    nbformat.write(mine, target)
+    write_prepared(target, {"network": "ws://second", "more": {}}, target)
+    cells = nbformat.read(target, as_version=4).cells
+    comment, *lines = cells[1].source.splitlines()
+    assert comment.startswith("#") and lines == ['network = "ws://second"']
+    assert [cell.source for cell in cells[2:]] == ["print('mine')"]
+
+
+def test_a_notebook_with_none_of_the_parameters_is_copied(tmp_path):
+    source = notebook(tmp_path / "book.ipynb", "last = 50", "print(last)")
+    write_prepared(source, {"network": "ws://first"}, tmp_path / "copy.ipynb")
+    assert [c.source for c in nbformat.read(tmp_path / "copy.ipynb", as_version=4).cells] == [
+        "last = 50",
+        "print(last)",
+    ]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from sn37.devnet.world import World
 
-__all__ = ["app"]
+__all__ = ["app", "start"]
 
 app = typer.Typer(
     name="devnet",
@@ -37,15 +37,8 @@ def up(
     ),
 ) -> None:
     """Start the world, building it where there is none (half a minute); run it again after any stop."""
-    from sn37.devnet.running import open_world
-    from sn37.devnet.world import World
-
     console = _console()
-    if World.exists(root):
-        world = open_world(root, port=port)
-        console.print(f"the world in {root} is up again")
-    else:
-        world = _build(console, root, port)
+    world = start(console, root, port)
     try:
         if block_time is not None:
             world.chain.set_block_time(block_time or None)
@@ -108,16 +101,22 @@ def _console() -> Console:
     return Console(highlight=False)
 
 
-def _build(console: Console, root: Path, port: int) -> World:
-    from sn37.devnet.building import build
+def start(console: Console, root: Path, port: int = 0) -> World:
+    """The world in that folder, running; built where there is none, with its progress on the console."""
+    from sn37.devnet.building import open_or_build
+    from sn37.devnet.world import World
 
+    if World.exists(root):
+        world = open_or_build(root, port=port)
+        console.print(f"the world in {root} is up again", soft_wrap=True)
+        return world
     with console.status("building a world") as showing:
 
         def progress(text: str) -> None:
             console.print(f"  {text}")
             showing.update(text)
 
-        return build(root, port=port, progress=progress)
+        return open_or_build(root, port=port, progress=progress)
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 from sn37.devnet import training
 from sn37.devnet.chain import Chain
 from sn37.devnet.miners import MINERS, model_folder, submit
-from sn37.devnet.running import hub_of, start_hub, stop_hub
+from sn37.devnet.running import hub_of, open_world, start_hub, stop_hub
 from sn37.devnet.world import COMPETITION, HOTKEY, NETUID, Miner, Validator, World
 from sn37.errors import ConfigError
 
@@ -35,6 +35,7 @@ __all__ = [
     "build",
     "folder_to_build_in",
     "new_wallet",
+    "open_or_build",
     "publish_tokenizer",
     "register_validators",
     "write_tokens",
@@ -73,6 +74,14 @@ def build(root: Path, *, port: int = 0, progress: Progress = lambda text: None) 
         except BaseException:
             stop_hub(world)
             raise
+
+
+def open_or_build(root: Path, *, port: int = 0, progress: Progress = lambda text: None) -> World:
+    """The world in that folder, its hub running: opened where there is one, else built. port, progress: as in `build`.
+
+    What an interrupted attempt to build has left is built anew.
+    """
+    return open_world(root, port=port) if World.exists(root) else build(root, port=port, progress=progress)
 
 
 @contextmanager

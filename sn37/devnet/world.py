@@ -26,6 +26,7 @@ from sn37.competition import Competition
 from sn37.devnet.chain import Chain
 from sn37.errors import ConfigError
 from sn37.files import write_text
+from sn37.html import table
 
 if TYPE_CHECKING:
     from sn37.chain import Metagraph, Subnet
@@ -137,6 +138,13 @@ class World:
         """Write world.json; with it the world is whole."""
         described = _Description(self.network, self.netuid, self.hub_endpoint, self.validators, self.miners)
         write_text(self.root / "world.json", json.dumps(asdict(described), indent=1) + "\n")
+
+    def __repr__(self) -> str:
+        return f"world in {self.root}: {len(self.validators)} validators, {len(self.miners)} miners"
+
+    def _repr_html_(self) -> str:
+        validators = [(v.uid, v.name, f"validates with a stake of {v.stake:,.0f} TAO") for v in self.validators]
+        return table(("uid", "who", "what it does"), [*validators, *((m.uid, m.name, m.story) for m in self.miners)])
 
     # Its parts ------------------------------------------------------------------------------------
 
