@@ -137,15 +137,16 @@ class Connection:
         try:
             yield
         except Refused as refused:
-            if not refused.certain and not self._serves_others(repo, refused.what == "file"):
+            if not refused.certain and not self.serves_others(repo, refused.what == "file"):
                 raise HubFault(f"the hub {self.endpoint} refuses everything ({refused.reason})") from None
             raise ModelFault(_absence(refused, repo, commit)) from None
         except HubFault as fault:
-            if self._serves_others(repo, True):
+            if self.serves_others(repo, True):
                 raise SubmissionFault(f"{fault}; it serves other repos") from fault
             raise
 
-    def _serves_others(self, repo: str, a_file: bool) -> bool:
+    def serves_others(self, repo: str = "", a_file: bool = False) -> bool:
+        """Whether the hub serves some other repo than this one just now, and, where asked, a file of it."""
         try:
             return replace(self, attempts=1).call("serves_others", bool, repo=repo, a_file=a_file)
         except (HubFault, Refused):

@@ -6,8 +6,11 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from filelock import FileLock
+
 from sn37.files import write_summary
 from sn37.records.decision import Publication
+from sn37.records.epochs import Records
 from sn37.records.faults import StageFault
 from sn37.validator.decide import Decided, weights_at
 from sn37.validator.plan import Plan
@@ -16,7 +19,7 @@ from sn37.validator.stages import kept_fault
 if TYPE_CHECKING:
     from sn37.chain import Metagraph, Subnet
 
-__all__ = ["publish", "write_result"]
+__all__ = ["publish", "same_weights", "write_result"]
 
 _QUANTUM = 1 / 65_535
 """The chain keeps weights as 16-bit numbers."""
@@ -34,7 +37,8 @@ def publish(decided: Decided, subnet: Subnet) -> Publication:
     withheld = _withheld(plan)
     if withheld:
         return Publication(decided.weights, plan.manifest.uids, withheld, None, None, withheld)
-    with kept_fault(epoch, "publish"):
+    # The service's own process for weights and the notebook may both be about to: the second finds them set.
+    with kept_fault(epoch, "publish"), FileLock(plan.settings.root / ".publish.lock"):
         before = epoch.read(Publication)
         now = subnet.metagraph()
         uids = {neuron.hotkey: neuron.uid for neuron in now.neurons}
@@ -81,14 +85,29 @@ def _set_weights(
         return f"not set: hotkey {subnet.hotkey} is not registered on netuid {plan.settings.netuid}", set_at, None
     # Sealed weights stand only once they are revealed: until then only our own record knows them.
     sealed = before is not None and set_at == me.last_update and before.weights == weights
-    settled = sealed or _equal(subnet.validator_weights().get(subnet.hotkey, {}), weights)
+    settled = sealed or same_weights(subnet.validator_weights().get(subnet.hotkey, {}), weights)
     if settled and now.block - me.last_update < plan.settings.figures.refresh_blocks:
         return f"unchanged since block {me.last_update}", set_at, None
     result = subnet.set_weights(weights)
-    return str(result), result.block or set_at, result.next_block
+    told = str(result)
+    if result.outcome == "set":
+        stands = same_weights(subnet.validator_weights().get(subnet.hotkey, {}), weights)
+        told += ", read back" if stands else ", not to be read back yet"
+    foreign = _set_by_another(plan.records, me.last_update)
+    return told + foreign, result.block or set_at, result.next_block
 
 
-def _equal(a: Mapping[str, float], b: Mapping[str, float]) -> bool:
+def _set_by_another(records: Records, last_update: int) -> str:
+    """A sentence where the hotkey's last weights are newer than any this validator has set; "" where they are ours."""
+    newest = [epoch.read(Publication) for id in records.competitions() for epoch in records.sealed(id)[-5:]]
+    ours = max((made.block for made in newest if made is not None and made.block is not None), default=None)
+    if ours is None or last_update <= ours:
+        return ""
+    return f"; those of block {last_update} were not set from these records: another validator may run on this hotkey"
+
+
+def same_weights(a: Mapping[str, float], b: Mapping[str, float]) -> bool:
+    """Whether weights are equal as far as the chain can tell them apart."""
     return all(abs(a.get(hotkey, 0.0) - b.get(hotkey, 0.0)) <= 2 * _QUANTUM for hotkey in {*a, *b})
 
 
