@@ -54,8 +54,9 @@ SEES = {
     "analysis": ("records",),
     "devnet": (*COMPOSED, "miner"),
     "notebook": ("scratch",),
+    "supervisor": ("scratch",),
     "pipeline": ("documents", "notebook"),
-    "commands": (*COMPOSED, "analysis", "devnet", "miner", "notebook", "pipeline", "validator"),
+    "commands": (*COMPOSED, "analysis", "devnet", "miner", "notebook", "pipeline", "supervisor", "validator"),
     "cli": ("commands",),
     "__main__": ("cli",),
 }

@@ -90,7 +90,7 @@ def test_the_commands_are_there(line):
             assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
         elif words[0] == "sn37":
             plain = [word for word in words[1:] if not word.startswith("-")]
-            depth = 2 if plain[0] in ("competitions", "devnet") else 1
+            depth = 2 if plain[0] in ("competitions", "devnet", "miner", "validator") else 1
             result = CliRunner().invoke(app, [*plain[:depth], "--help"])
             assert result.exit_code == 0, result.output
             options = [word for word in words[1:] if word.startswith("--")]

@@ -47,7 +47,7 @@ def replay(
     if not epoch.sealed:
         raise ConfigError(f"the epoch in {epoch.folder} is not decided; expected one that is")
     settings = _settings(epoch.manifest, root, more or {})
-    copy = Records(settings.root / "records").epoch(epoch.competition_id, epoch.sync_block)
+    copy = Records(settings.root / "records").begin(epoch.competition_id, epoch.sync_block)
     if copy.folder == epoch.folder.absolute():
         raise ConfigError(f"{root} holds the epoch itself; choose another folder for its replay")
     if not copy.sealed and copy.read(Manifest) is None:
