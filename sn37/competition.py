@@ -311,7 +311,7 @@ class Competition(Checked):
         text = json.dumps(data, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         tasks = ", ".join(f"{task.name} {task.weight:g}" for task in self.tasks)
         return f"competition {self.id} {self.name}: {tasks}"
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
 from html import escape
+from typing import Any, ClassVar
 
-__all__ = ["table"]
+__all__ = ["ShownByField", "ShownByValue", "table"]
+
+_MOST = 10
+"""How many values are shown of many."""
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], caption: str = "") -> str:
@@ -19,6 +24,36 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], caption: str
     head = f"<thead>{_row('th', columns)}</thead>" if columns else ""
     title = f"<caption>{escape(caption)}</caption>" if caption else ""
     return f"<table>{title}{head}<tbody>{''.join(_row('td', row) for row in rows)}</tbody></table>"
+
+
+class ShownByField:
+    """Base of a frozen dataclass that shows itself in Jupyter as a table of its fields."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    def _repr_html_(self) -> str:
+        return table((), [(item.name, getattr(self, item.name)) for item in fields(self)], type(self).__name__)
+
+
+class ShownByValue:
+    """Base of a task's outcome, which shows its score and the first of its values, each with its details."""
+
+    score: float
+    values: tuple[float, ...]
+    details: tuple[Mapping[str, object], ...]
+    note: str
+
+    def __repr__(self) -> str:
+        return f"raw score {self.score:.4f} over {len(self.values)} values{self.note and f' ({self.note})'}"
+
+    def _repr_html_(self) -> str:
+        details = self.details or ({},) * len(self.values)
+        names = list(dict.fromkeys(name for detail in details for name in detail))
+        rows = [
+            (place, value, *(detail.get(name) for name in names))
+            for place, value, detail in zip(range(_MOST), self.values, details, strict=False)
+        ]
+        return table(("value", "loss", *names), rows, f"{self!r}; lower is better; the first {len(rows)}")
 
 
 def _row(tag: str, cells: Iterable[object]) -> str:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from sn37.errors import ConfigError
+from sn37.html import table
 
 __all__ = ["Factory", "Registry", "suggestion"]
 
@@ -50,6 +51,15 @@ class Factory(Generic[T_co]):
         return (inspect.getdoc(self.described) or "").partition("\n")[0]
 
     @property
+    def signature(self) -> str:
+        """The arguments with their defaults, for people; "none" where there are none."""
+        given = [
+            f"{name} (needed)" if argument.default is argument.empty else f"{name} = {argument.default!r}"
+            for name, argument in self.arguments.items()
+        ]
+        return ", ".join(given) or "none"
+
+    @property
     def arguments(self) -> dict[str, inspect.Parameter]:
         """The arguments a task may give, with their types and defaults."""
         try:
@@ -68,6 +78,10 @@ class Registry(Generic[T]):
 
     def __repr__(self) -> str:
         return f"{self.kind}s: {', '.join(self)}"
+
+    def _repr_html_(self) -> str:
+        rows = [(name, self[name].summary, self[name].signature) for name in self]
+        return table(("name", "what it is", "arguments"), rows, f"{self.kind}s")
 
     def add(self, name: str, factory: Factory[T]) -> None:
         """Register under `name`. A name used twice raises ValueError, but a notebook's cell may be run again."""

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sn37.competition import Competition
+from sn37.html import table
 
 __all__ = ["PUBLIC", "Period", "Schedule", "Share", "fund"]
 
@@ -55,6 +56,18 @@ class Schedule:
         starts = [period.from_block for period in self.periods]
         if not starts or starts != sorted(set(starts)):
             raise ValueError(f"a schedule needs periods with rising blocks, got {starts}")
+
+    def __repr__(self) -> str:
+        newest = ", ".join(f"{each.competition.name} {each.share:g}" for each in self.periods[-1].shares)
+        return f"schedule of {len(self.periods)} periods; from block {self.periods[-1].from_block} on: {newest}"
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (period.from_block, each.competition.id, each.competition.name, f"{each.share:g}")
+            for period in self.periods
+            for each in period.shares
+        ]
+        return table(("from block", "id", "competition", "share"), rows)
 
     def at(self, block: int) -> tuple[Share, ...]:
         """The split at `block`, in the order of competition ids; empty before the first period."""

@@ -14,12 +14,15 @@ from dataclasses import dataclass, fields
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
+from sn37.html import table
+
 __all__ = [
     "MAX_COMMITMENT_BYTES",
     "MODEL_FILES",
     "Commitment",
     "ModelId",
     "Submission",
+    "Submissions",
     "content_hash",
     "file_digest",
     "is_full_commit",
@@ -163,6 +166,21 @@ class Submission(Commitment):
             return cls(hotkey, uid, block, text, ModelId.from_text(text))
         except ValueError as error:
             return cls(hotkey, uid, block, text, None, str(error))
+
+
+class Submissions(tuple[Submission, ...]):
+    """Submissions in order; shows itself as a table."""
+
+    def __repr__(self) -> str:
+        malformed = sum(submission.model is None for submission in self)
+        return f"{len(self)} submissions, {malformed} malformed"
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (s.uid, s.hotkey[:8], s.block, s.model and s.model.repo, s.model and s.model.competition_id, s.fault)
+            for s in self
+        ]
+        return table(("uid", "hotkey", "block", "repo", "competition", "fault"), rows, repr(self))
 
 
 def is_full_commit(text: str) -> bool:

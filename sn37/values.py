@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from sn37.errors import ConfigError
+from sn37.html import ShownByField
 
 __all__ = ["Checked", "Rule"]
 
@@ -52,7 +53,7 @@ class Rule:
                 yield f"{called} is {got!r}; expected {self.expected}"
 
 
-class Checked:
+class Checked(ShownByField):
     """Base of a frozen dataclass: making one raises ConfigError with all its mistakes, one a line."""
 
     RULES: ClassVar[tuple[Rule, ...]] = ()

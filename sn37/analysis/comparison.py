@@ -84,7 +84,7 @@ class Comparison:
         names = ["uid", "hotkey", "task", "sample", "first", "second", "difference"]
         return pandas.DataFrame(rows, columns=names)
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return "\n".join([self._summary, *(f"  {one}" for one in self.differences), *self.reasons])
 
     @property

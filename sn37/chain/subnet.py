@@ -18,7 +18,7 @@ from sn37.chain import reads
 from sn37.chain.connection import CALL_PERIOD_BLOCKS, Connection, Fate, StatePruned, fate_of
 from sn37.chain.values import Metagraph, WeightsResult
 from sn37.errors import ConfigError
-from sn37.submission import MAX_COMMITMENT_BYTES, Submission
+from sn37.submission import MAX_COMMITMENT_BYTES, Submissions
 
 if TYPE_CHECKING:
     from bittensor import Client, ExtrinsicResult
@@ -103,7 +103,7 @@ class Subnet:
         """The hotkeys with a validator permit and at least `min_stake` TAO on a subnet at a block."""
         return self.metagraph(netuid, block).trusted(min_stake)
 
-    def submissions(self, block: int | None = None, *, or_head: bool = False) -> tuple[Submission, ...]:
+    def submissions(self, block: int | None = None, *, or_head: bool = False) -> Submissions:
         """The latest commitment of every registered hotkey as of a block, by uid, in one call.
 
         A commitment that is no submission has its reason in `fault`; nothing a miner commits raises.
@@ -114,12 +114,13 @@ class Subnet:
         """
         operation = f"reading the commitments of subnet {self.netuid}"
         try:
-            return self._connection.read(operation, lambda client: reads.submissions(client, self.netuid, block))
+            found = self._connection.read(operation, lambda client: reads.submissions(client, self.netuid, block))
+            return Submissions(found)
         except StatePruned:
             if not or_head or block is None:
                 raise
         latest = self._connection.read(operation, lambda client: reads.submissions(client, self.netuid, None))
-        return tuple(submission for submission in latest if submission.block <= block)
+        return Submissions(submission for submission in latest if submission.block <= block)
 
     def committed(self, hotkey: str) -> tuple[int, str] | None:
         """The hotkey's commitment right now, as (block, text), or None."""

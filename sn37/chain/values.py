@@ -104,7 +104,7 @@ class WeightsResult:
     def __bool__(self) -> bool:
         return self.outcome != "too soon"
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         match self.outcome:
             case "set":
                 text = f"weights set at block {self.block}"

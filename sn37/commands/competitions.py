@@ -109,12 +109,7 @@ def parts(tasks: Tasks = None) -> None:
     for registry in (SOURCES, METHODS):
         table = Table("name", "what it is", "arguments", title=f"{registry.kind}s", title_justify="left")
         for name in registry:
-            factory = registry[name]
-            arguments = [
-                f"{key} = {parameter.default!r}" if parameter.default is not parameter.empty else f"{key} (needed)"
-                for key, parameter in factory.arguments.items()
-            ]
-            table.add_row(name, factory.summary, "\n".join(arguments) or "none")
+            table.add_row(name, registry[name].summary, registry[name].signature)
             table.add_section()
         _print(table)
 

@@ -13,6 +13,7 @@ from typing import Any, Literal, Protocol, TypeVar
 
 from sn37.engine.interface import Engine, Progress
 from sn37.errors import ConfigError, DataFault, ModelFault
+from sn37.html import ShownByValue
 from sn37.registry import Factory, Registry
 from sn37.sample import Sample
 
@@ -54,8 +55,8 @@ class TokenizerFault(ModelFault):
     """
 
 
-@dataclass(frozen=True)
-class MethodResult:
+@dataclass(frozen=True, repr=False)
+class MethodResult(ShownByValue):
     """The outcome of one task for one model."""
 
     score: float

@@ -48,7 +48,7 @@ class Preflight:
     unexpected: tuple[str, ...]
     """Tensors in the files that the model does not use: a sign that config.json is not theirs."""
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         text = (
             f"{self.folder} fits {self.competition}: {self.architecture}, {self.parameters:,} parameters, "
             f"{self.bytes:,} bytes, largest norm {self.norm:.1f}"

@@ -42,7 +42,7 @@ class Publication:
     text: str
     """What the chain holds."""
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return f"{self.model.repo} at {str(self.model.commit)[:8]}, committed by {self.hotkey} at block {self.block}"
 
     def _repr_html_(self) -> str:

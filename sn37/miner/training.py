@@ -118,7 +118,7 @@ class Trained:
     history: History
     """How it went."""
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         best, first = self.history.best, self.history.scores[0]
         if best is None or best.step == 0:
             return (

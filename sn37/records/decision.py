@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from html import escape
 
+from sn37.html import table
 from sn37.incentive import Contender
 from sn37.records.faults import Fault
 from sn37.submission import Commitment
@@ -73,6 +74,36 @@ class Decision:
     timings: Mapping[str, tuple[float, float]] = field(default_factory=dict, compare=False)
     """Seconds that loading each model took, and that evaluating it took, by hotkey."""
 
+    def leaderboard(self, tasks: Sequence[str] = (), weights: Mapping[str, float] | None = None) -> str:
+        """The scores as a table in HTML, the best first, then who was set aside.
+
+        tasks: whose raw scores are shown; () for all. weights: by hotkey, where they are shown too.
+        """
+        names = tasks or tuple(dict.fromkeys(name for score in self.scores for name in score.raw))
+        columns = ("uid", "hotkey", "loss", "win rate", *(("weight",) if weights is not None else ()), *names, "fault")
+        rows: list[tuple[object, ...]] = []
+        for score in self.scores:
+            rate = self.win_rate.get(score.hotkey)
+            share = () if weights is None else (f"{weights.get(score.hotkey, 0.0):.3f}",)
+            raw = [score.raw.get(name) for name in names]
+            start = (score.uid, score.hotkey[:8], score.score, None if rate is None else f"{rate:.0%}")
+            rows.append((*start, *share, *raw, score.fault.reason if score.fault else ""))
+        nothing = [None] * (len(columns) - 3)
+        rows += [(None, hotkey[:8], *nothing, f"set aside: {why}") for hotkey, why in self.set_aside.items()]
+        return table(columns, rows, "losses: lower is better")
+
+    def __repr__(self) -> str:
+        best = self.best
+        if best is None or best.score is None:
+            return f"sync block {self.sync_block}: nobody has a finite score, nothing changes"
+        return (
+            f"sync block {self.sync_block}: uid {best.uid} wins with loss {best.score:.4f}, "
+            f"win rate {self.win_rate[best.hotkey]:.0%}"
+        )
+
+    def _repr_html_(self) -> str:
+        return f"<p>{self!r}</p>{self.leaderboard()}"
+
     @property
     def best(self) -> Score | None:
         """The winner's score."""
@@ -98,7 +129,7 @@ class Publication:
     published_at: datetime | None = field(default=None, compare=False)
     """When this was written (UTC)."""
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         shares = ", ".join(f"uid {self.uids[h]}: {w:.3f}" for h, w in self.weights.items()) or "none"
         return f"weights {shares}; chain: {self.chain}; wandb: {self.mirror}"
 

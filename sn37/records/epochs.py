@@ -21,11 +21,13 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from html import escape
 from pathlib import Path
 from typing import TypeVar
 
 from sn37.errors import ConfigError, EvaluatorFault, disk_faults
 from sn37.files import write_text
+from sn37.html import table
 from sn37.records import codec
 from sn37.records.decision import Decision, Publication
 from sn37.records.faults import StageFault, Waits
@@ -55,6 +57,15 @@ class Epoch:
 
     folder: Path
     """Where it lies."""
+
+    def __repr__(self) -> str:
+        state = "decided" if self.sealed else "at work"
+        return f"epoch {self.sync_block} of competition {self.competition_id}, {state}, in {self.folder}"
+
+    def _repr_html_(self) -> str:
+        names = [task.name for task in self.manifest.competition.tasks] if self.sealed else []
+        shown = f"{self.decision!r}{self.decision.leaderboard(names)}" if self.sealed else ""
+        return f"<p>{escape(repr(self))}</p>{shown}"
 
     @property
     def sync_block(self) -> int:
@@ -145,6 +156,19 @@ class Records:
 
     root: Path
     """The folder they lie in."""
+
+    def __repr__(self) -> str:
+        counts = [f"{len(self.sealed(each))} epochs of competition {each}" for each in self.competitions()]
+        return f"records in {self.root}: {', '.join(counts) or 'none yet'}"
+
+    def _repr_html_(self) -> str:
+        rows = []
+        for decided in filter(None, map(self.sealed, self.competitions())):
+            newest, best = decided[-1], decided[-1].decision.best
+            name = newest.manifest.competition.name
+            who = f"uid {best.uid}" if best else None
+            rows.append((newest.competition_id, name, len(decided), decided[0].sync_block, newest.sync_block, who))
+        return table(("id", "competition", "epochs", "first", "newest", "its winner"), rows, f"records in {self.root}")
 
     def epoch(self, competition_id: int = 0, sync_block: int = 0) -> Epoch:
         """A decided epoch: of that competition (0: the one with the newest epoch), at that sync block (0: its newest).

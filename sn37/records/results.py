@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from sn37.html import ShownByValue
 from sn37.records.faults import Fault
 from sn37.sample import Sample
 from sn37.submission import Commitment
@@ -16,8 +17,8 @@ MAX_REPLY_CHARACTERS = 2_000
 """How much of a reply a record keeps."""
 
 
-@dataclass(frozen=True)
-class TaskResult:
+@dataclass(frozen=True, repr=False)
+class TaskResult(ShownByValue):
     """One model's outcome of one task."""
 
     score: float

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from html import escape
 
 from sn37 import incentive
-from sn37.html import table
-from sn37.records.decision import Decision, Score
+from sn37.records.decision import Decision
 from sn37.records.epochs import Epoch
 from sn37.records.faults import StageFault, Waits
 from sn37.validator.evaluate import Evaluated
@@ -39,32 +38,12 @@ class Decided:
         """The winner's hotkey; None where nobody has a finite score."""
         return self.decision.winner
 
-    def __str__(self) -> str:
-        best, name = self.decision.best, f"{self.plan.competition.name} at {self.epoch.sync_block}"
-        if best is None or best.score is None:
-            return f"{name}: nobody has a finite score, nothing changes"
-        rate = self.decision.win_rate[best.hotkey]
-        return f"{name}: uid {best.uid} wins with loss {best.score:.4f}, win rate {rate:.0%}"
+    def __repr__(self) -> str:
+        return f"{self.plan.competition.name} at {self.decision!r}"
 
     def _repr_html_(self) -> str:
         tasks = [task.name for task in self.plan.competition.tasks]
-        rows = [self._row(score, tasks) for score in self.decision.scores]
-        nothing = [None] * (3 + len(tasks))
-        rows += [(None, hotkey[:8], *nothing, f"set aside: {why}") for hotkey, why in self.decision.set_aside.items()]
-        columns = ("uid", "hotkey", "loss", "win rate", "weight", *tasks, "fault")
-        return f"<p>{escape(str(self))} (losses: lower is better)</p>{table(columns, rows)}"
-
-    def _row(self, score: Score, tasks: Iterable[str]) -> tuple[object, ...]:
-        rate = self.decision.win_rate.get(score.hotkey)
-        return (
-            score.uid,
-            score.hotkey[:8],
-            score.score,
-            None if rate is None else f"{rate:.0%}",
-            f"{self.weights.get(score.hotkey, 0.0):.3f}",
-            *(score.raw.get(task) for task in tasks),
-            score.fault.reason if score.fault else "",
-        )
+        return f"<p>{escape(str(self))}</p>{self.decision.leaderboard(tasks, self.weights)}"
 
 
 def decide(evaluated: Evaluated) -> Decided:

@@ -52,6 +52,10 @@ class Evaluated:
         """Each one's score, the best first; failed ones last."""
         return scores_of(self.plan.competition, self.plan.sync_block, self.by_hotkey.values())
 
+    def __repr__(self) -> str:
+        failed = sum(result.fault is not None for result in self.by_hotkey.values())
+        return f"{len(self.by_hotkey)} models evaluated, {failed} by their own fault without a score"
+
     def _repr_html_(self) -> str:
         rows = []
         for score in self.scores:

@@ -52,6 +52,10 @@ class Fetched:
         except Exception as error:  # what nobody foresaw is tied to this submission, until it meets the others too
             return Fault("submission", Fault.of(error).reason)
 
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{data.samples} samples of {name}" for name, data in self.plan.manifest.data.items())
+        return f"{self.plan.competition.name} at sync block {self.plan.sync_block}: {counts}"
+
     def _repr_html_(self) -> str:
         rows = [(name, data.samples, data.digest[:16]) for name, data in self.plan.manifest.data.items()]
         return table(("task", "samples", "digest"), rows)

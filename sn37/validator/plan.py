@@ -73,7 +73,7 @@ class Plan:
         """The epoch's folder as it is now: at work, or sealed."""
         return self.records.begin(self.competition.id, self.sync_block)
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         counts = Counter(pick.why if pick.evaluate else "not evaluated" for pick in self.picks)
         who = ", ".join(f"{count} {why}" for why, count in counts.items()) or "no submission"
         seed = f"{self.manifest.seed % 2**64:016x}"
