@@ -1,4 +1,4 @@
-"""What a worker reads of a dataset: its splits, its row counts, its rows. JSON in and out.
+"""What a worker reads of a dataset: its splits, its row counts, its rows.
 
 Everything here was written by strangers, so it runs where a memory limit and a deadline hold (`sn37.workers`); what a
 dataset does to its reader ends as that dataset's fault. `split_files` needs no network and is given none: a README may
@@ -18,16 +18,18 @@ from dataclasses import dataclass
 from datetime import date, time
 from decimal import Decimal
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sn37.data.cache import KeptFile
 from sn37.errors import DataFault, HubFault, Sn37Error
 from sn37.hub.connection import Connection
+from sn37.sources.base import DataRow
+from sn37.workers.functions import WorkerFunction
 
 if TYPE_CHECKING:
     import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
-__all__ = ["Repo", "count_rows", "read_rows", "split_files"]
+__all__ = ["ReadLimits", "Repo", "count_rows", "read_rows", "split_files"]
 
 MAX_TEXT_CHARACTERS = 500_000
 """Longer texts are cut: a sample of over 400 000 characters is left out anyway (protocol, section 6)."""
@@ -42,13 +44,27 @@ _BATCH_ROWS = 256
 _BUFFER_BYTES = 4 << 20
 """Bytes asked for at once within a column chunk, where a page is not longer."""
 
-Report = Callable[[dict[str, Any]], None]
+
+@dataclass(frozen=True)
+class ReadLimits:
+    """What one reading of a dataset may take."""
+
+    memory_bytes: int = 4 << 30
+    """Memory of the worker that unpacks what is read."""
+    max_group_bytes: int = 1 << 30
+    """What the columns asked for may unpack to in one row group."""
+    deadline_s: float = 900.0
+    """From the first request to the last byte, all tries included."""
 
 
 @dataclass(frozen=True)
 class Repo:
     """A dataset repo at one commit, and what is read of it."""
 
+    connection: Connection
+    """The hub it is on."""
+    limits: ReadLimits
+    """What reading it may take."""
     name: str
     """`namespace/name`."""
     commit: str
@@ -62,15 +78,19 @@ class Repo:
         return f"the dataset {self.name}" + (f" ({self.part})" if self.part else "")
 
 
-def split_files(payload: Mapping[str, Any], report: Report) -> dict[str, Any]:
-    """{"configs": {config: {split: [parquet files in the order of their rows]}}}, as `datasets` finds them.
+Splits = dict[str, dict[str, list[str]]]
+"""Config -> split -> parquet files, in the order of their rows."""
 
-    It is shown a folder of empty files with the repo's names, and the repo's own cards. Raises DataFault.
+
+@WorkerFunction
+def split_files(repo: Repo, files: Sequence[str], cards: Mapping[str, str]) -> Splits:
+    """The splits as `datasets` finds them: of a folder of empty files with those names, and the repo's own cards.
+
+    cards: name -> text. Raises DataFault.
     """
-    repo, files = Repo(**payload["repo"]), payload["files"]
     root = Path("repo").absolute()
     try:
-        _make_folder(root, files, payload["cards"])
+        _make_folder(root, files, cards)
         found = dict(_datasets_splits(root))
     except (Sn37Error, MemoryError):
         raise
@@ -85,7 +105,7 @@ def split_files(payload: Mapping[str, Any], report: Report) -> dict[str, Any]:
             if not set(inside) <= set(files):
                 raise DataFault(f"the README of {repo} points outside of it")
             splits[split] = inside
-    return {"configs": found}
+    return found
 
 
 def _make_folder(root: Path, files: Sequence[str], cards: Mapping[str, str]) -> None:
@@ -116,44 +136,48 @@ def _datasets_splits(root: Path) -> Iterator[tuple[str, dict[str, list[str]]]]:
         yield config.name, {str(split): list(paths) for split, paths in data_files.items()}
 
 
-def count_rows(payload: Mapping[str, Any], report: Report) -> dict[str, Any]:
-    """{"rows": [rows of each file]} of `files` (path, bytes), from their footers. Raises DataFault and HubFault."""
-    opened = _opener(payload)
+@WorkerFunction
+def count_rows(repo: Repo, files: Sequence[tuple[str, int]]) -> list[int]:
+    """The rows of each of the files (path, bytes), from their footers. Raises DataFault and HubFault."""
+    opened = _opener(repo)
 
     def count(file: tuple[str, int]) -> int:
         with opened(*file) as parquet:
             return sum(_group_rows(parquet))
 
     with ThreadPoolExecutor(_PARALLEL) as pool:
-        return {"rows": list(pool.map(count, payload["files"]))}
+        return list(pool.map(count, files))
 
 
-def read_rows(payload: Mapping[str, Any], report: Report) -> dict[str, Any]:
-    """{"rows": [[a value for each of `columns`]]}, of each of `files` (path, bytes, ascending rows) in turn.
+@WorkerFunction
+def read_rows(
+    repo: Repo, files: Sequence[tuple[str, int, Sequence[int]]], columns: Sequence[str]
+) -> list[list[object]]:
+    """Rows, each a value for each column as JSON has it, of each of the files (path, bytes, ascending rows) in turn.
 
     Raises DataFault: a column that is missing, a row group or all rows together larger than allowed; HubFault.
     """
     import pyarrow as pa
 
     pa.set_memory_pool(pa.system_memory_pool())  # takes no more than is used, and fails where the limit is
-    opened, repo, columns = _opener(payload), Repo(**payload["repo"]), payload["columns"]
-    rows: list[list[Any]] = []
+    opened = _opener(repo)
+    rows: list[list[object]] = []
     characters = 0
-    for path, size, wanted in payload["files"]:
+    for path, size, wanted in files:
         with opened(path, size) as parquet:
             known = parquet.schema_arrow.names
             if missing := [column for column in columns if column not in known]:
                 raise DataFault(f"{repo} has no column {missing[0]!r}; it has {', '.join(known[:50])}")
-            for row in _rows(parquet, wanted, columns, payload["max_group_bytes"]):
+            for row in _rows(parquet, wanted, columns, repo.limits.max_group_bytes):
                 plain = [_plain(row[column]) for column in columns]
                 characters += len(str(plain))
                 if characters > MAX_ANSWER_CHARACTERS:
                     raise DataFault(f"the rows asked of {repo} hold over {MAX_ANSWER_CHARACTERS:,} characters")
                 rows.append(plain)
-    return {"rows": rows}
+    return rows
 
 
-def _opener(payload: Mapping[str, Any]) -> Callable[[str, int], AbstractContextManager[pq.ParquetFile]]:
+def _opener(repo: Repo) -> Callable[[str, int], AbstractContextManager[pq.ParquetFile]]:
     """A function that opens the parquet files of a repo, given a path and its bytes."""
     import httpx2
     import pyarrow as pa
@@ -161,14 +185,13 @@ def _opener(payload: Mapping[str, Any]) -> Callable[[str, int], AbstractContextM
 
     from sn37.hub.session import open_session
 
-    repo, connection = Repo(**payload["repo"]), Connection(**payload["connection"])
-    open_session(connection, payload["time_limit_s"])
+    open_session(repo.connection, repo.limits.deadline_s)
 
     @contextmanager
     def opened(path: str, size: int) -> Iterator[pq.ParquetFile]:
         where = f"the file {path} of {repo}"
         folder = Path(repo.folder) / hashlib.sha256(path.encode()).hexdigest()
-        file = KeptFile(folder, size, lambda start, end: _fetch(repo, connection.endpoint, path, start, end))
+        file = KeptFile(folder, size, lambda start, end: _fetch(repo, path, start, end))
         try:
             # buffered, not read ahead: of a row group only what comes before the last row wanted is fetched
             yield pq.ParquetFile(file, buffer_size=_BUFFER_BYTES, pre_buffer=False)
@@ -184,11 +207,12 @@ def _opener(payload: Mapping[str, Any]) -> Callable[[str, int], AbstractContextM
     return opened
 
 
-def _fetch(repo: Repo, endpoint: str, path: str, start: int, end: int) -> bytes:
+def _fetch(repo: Repo, path: str, start: int, end: int) -> bytes:
     """The bytes of a file from start to end, exclusive, in the manner of `sn37.hub.session`; without a token."""
     from huggingface_hub import get_session, hf_hub_url
     from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 
+    endpoint = repo.connection.endpoint
     url = hf_hub_url(repo.name, path, repo_type="dataset", revision=repo.commit, endpoint=endpoint)
     headers = {**build_hf_headers(token=False), "Range": f"bytes={start}-{end - 1}"}
     response = get_session().get(url, headers=headers)
@@ -211,7 +235,7 @@ def _group_rows(parquet: pq.ParquetFile) -> list[int]:
 
 def _rows(
     parquet: pq.ParquetFile, wanted: Sequence[int], columns: Sequence[str], max_group_bytes: int
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[DataRow]:
     """The rows of a file at those ascending positions."""
     starts = itertools.accumulate(_group_rows(parquet), initial=0)
     for group, (start, end) in enumerate(itertools.pairwise(starts)):
@@ -248,7 +272,7 @@ def _check_size(parquet: pq.ParquetFile, group: int, columns: Sequence[str], max
         )
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     """A cell as JSON has it: texts cut, dates and decimals as text; None for bytes and numbers that are not finite."""
     if isinstance(value, str):
         return value[:MAX_TEXT_CHARACTERS]

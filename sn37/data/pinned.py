@@ -11,44 +11,47 @@ import atexit
 import functools
 import hashlib
 import json
-from base64 import b64decode
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Concatenate, ParamSpec, TypeVar
+
+from pydantic import TypeAdapter
 
 from sn37.data.cache import kept, trim
-from sn37.data.jobs import Repo
+from sn37.data.jobs import ReadLimits, Repo, Splits, count_rows, read_rows, split_files
 from sn37.errors import DataFault, HubFault, disk_faults
 from sn37.hub.client import Hub
 from sn37.hub.connection import Refused
+from sn37.sources.base import DataRow
 from sn37.submission import is_full_commit
+from sn37.workers.functions import WorkerFunction
 from sn37.workers.isolation import ForkServer, WorkerDied
 from sn37.workers.sandbox import Network
 
 __all__ = ["PinnedDatasets", "ReadLimits"]
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 _CARDS = ("README.md", ".huggingface.yaml")
 """Where a repo may say which files make up which split."""
 _MAX_CARD_BYTES = 4 << 20
 _MAX_SPLIT_FILES = 4_000
+_LIMITS = ReadLimits()
 _MAX_SPLITTING_S = 120.0
 """What finding the splits may take, where no hub is waited for."""
 
 
 @dataclass(frozen=True)
-class ReadLimits:
-    """What one reading of a dataset may take."""
+class _Listed:
+    """What a repo lists."""
 
-    memory_bytes: int = 4 << 30
-    """Memory of the worker that unpacks what is read."""
-    max_group_bytes: int = 1 << 30
-    """What the columns asked for may unpack to in one row group."""
-    deadline_s: float = 900.0
-    """From the first request to the last byte, all tries included."""
+    files: Mapping[str, int]
+    """Path -> bytes."""
+    cards: Mapping[str, str]
+    """Name -> text."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +61,7 @@ class _Contents:
     repo: Repo
     sizes: Mapping[str, int]
     """File -> bytes."""
-    splits: Mapping[str, Mapping[str, Sequence[str]]]
-    """Config -> split -> files, in the order of their rows."""
+    splits: Splits
 
 
 class PinnedDatasets:
@@ -81,7 +83,7 @@ class PinnedDatasets:
         *,
         revisions: Mapping[str, str] | None = None,
         max_cache_bytes: int = 20 << 30,
-        limits: ReadLimits = ReadLimits(),
+        limits: ReadLimits = _LIMITS,
         worker_network: Network = "isolated",
     ) -> None:
         if as_of.tzinfo is None:
@@ -110,10 +112,8 @@ class PinnedDatasets:
         """How many rows the split has. Raises DataFault and HubFault."""
         return sum(self._count(repo, config, split))
 
-    def rows(
-        self, repo: str, config: str, split: str, indices: Sequence[int], columns: Sequence[str]
-    ) -> list[dict[str, Any]]:
-        """The rows with those indices, in the order asked for, only those columns: JSON data.
+    def rows(self, repo: str, config: str, split: str, indices: Sequence[int], columns: Sequence[str]) -> list[DataRow]:
+        """The rows with those indices, in the order asked for, only those columns.
 
         Raises DataFault, which names what there is instead, and HubFault.
         """
@@ -128,8 +128,7 @@ class PinnedDatasets:
             if inside := [index - start for index in order if start <= index < start + count]:
                 asked.append((path, contents.sizes[path], inside))
             start += count
-        task = {"files": asked, "columns": columns, "max_group_bytes": self._limits.max_group_bytes}
-        found = self._work("read_rows", place, task)["rows"] if asked else []
+        found = self._read(place, read_rows, files=asked, columns=columns) if asked else []
         rows = dict(zip(order, found, strict=True))
         return [dict(zip(columns, rows[index], strict=True)) for index in indices]
 
@@ -148,7 +147,7 @@ class PinnedDatasets:
         files = [(path, contents.sizes[path]) for path in self._files(repo, config, split)]
         place = replace(contents.repo, part=f"{config}, {split}")
         path = Path(place.folder) / "counts" / hashlib.sha256(json.dumps([config, split]).encode()).hexdigest()
-        return list(_kept(path, lambda: self._work("count_rows", place, {"files": files}))["rows"])
+        return _kept(path, list[int], lambda: self._read(place, count_rows, files=files))
 
     def _open(self, name: str) -> _Contents:
         if name not in self._contents:
@@ -156,10 +155,14 @@ class PinnedDatasets:
             if not is_full_commit(commit):
                 raise DataFault(f"the dataset {name} cannot be pinned to {commit!r}: that is no full commit")
             folder = self._folder / name.replace("/", "--") / commit
-            repo = Repo(name, commit, str(folder))
-            listed = _kept(folder / "files", lambda: self._list(repo))
-            found = _kept(folder / "splits", lambda: self._work("split_files", repo, listed))
-            self._contents[name] = _Contents(repo, listed["files"], found["configs"])
+            repo = Repo(self._connection, self._limits, name, commit, str(folder))
+            listed = _kept(folder / "files", _Listed, lambda: self._list(repo))
+            splits = _kept(
+                folder / "splits",
+                Splits,
+                lambda: self._read(repo, split_files, files=list(listed.files), cards=listed.cards),
+            )
+            self._contents[name] = _Contents(repo, listed.files, splits)
         self.revisions[name] = self._contents[name].repo.commit
         return self._contents[name]
 
@@ -167,32 +170,32 @@ class PinnedDatasets:
         path = self._folder / "pins" / f"{name.replace('/', '--')}@{self.as_of:%Y%m%dT%H%M%S.%f}"
         return kept(path, lambda: self._hub.newest_commit(name, "dataset", self.as_of).encode()).decode()
 
-    def _list(self, repo: Repo) -> dict[str, Any]:
-        """{"files": {path: bytes}, "cards": {name: text}} of a repo that is open to everybody."""
-        place: dict[str, Any] = {"repo": repo.name, "repo_type": "dataset", "commit": repo.commit}
+    def _list(self, repo: Repo) -> _Listed:
+        """What is in a repo that is open to everybody."""
         cards = {}
         try:
-            files = {file.path: file.size for file in self._connection.files(**place, private_too=False)}
+            listed = self._connection.files(repo.name, "dataset", repo.commit, private_too=False)
+            files = {file.path: file.size for file in listed}
             for name in (name for name in _CARDS if name in files):
-                card = self._connection.call("read_file", str, **place, path=name, max_bytes=_MAX_CARD_BYTES)
-                cards[name] = b64decode(card).decode(errors="replace")
+                card = self._connection.read_file(repo.name, "dataset", repo.commit, name, _MAX_CARD_BYTES)
+                cards[name] = card.decode(errors="replace")
         except Refused as refused:
             raise DataFault(f"{repo} is not there, or not public ({refused.reason})") from None
         except HubFault as fault:
             raise HubFault(f"{repo} cannot be listed: {fault}") from fault
         if long := [name for name, text in cards.items() if len(text) > _MAX_CARD_BYTES]:
             raise DataFault(f"the {long[0]} of {repo} is longer than {_MAX_CARD_BYTES:,} bytes")
-        return {"files": files, "cards": cards}
+        return _Listed(files, cards)
 
-    def _work(self, job: str, repo: Repo, task: Mapping[str, Any]) -> dict[str, Any]:
-        """What a job of `sn37.data.jobs` gives, run in a worker; how that dies says whose fault it is."""
-        offline, limits = job == "split_files", self._limits
+    def _read(
+        self, repo: Repo, function: WorkerFunction[Concatenate[Repo, P], T], *args: P.args, **arguments: P.kwargs
+    ) -> T:
+        """What a function of `sn37.data.jobs` gives; how its worker dies says whose fault it is."""
+        offline, limits = function is split_files, self._limits
         time_limit_s = min(limits.deadline_s, _MAX_SPLITTING_S) if offline else limits.deadline_s
-        payload = {"connection": asdict(self._connection), "time_limit_s": time_limit_s, "repo": asdict(repo), **task}
+        server = _server(self._worker_network if offline else "open")
         try:
-            return _server(self._worker_network if offline else "open").call(
-                f"sn37.data.jobs:{job}", payload, time_limit_s=time_limit_s, memory_bytes=limits.memory_bytes
-            )
+            return function.run(server, time_limit_s, limits.memory_bytes, repo, *args, **arguments)
         except WorkerDied as error:
             if error.kind == "memory":
                 raise DataFault(f"{repo} unpacks to more than its reader's {limits.memory_bytes:,} bytes") from error
@@ -203,8 +206,9 @@ class PinnedDatasets:
             raise
 
 
-def _kept(path: Path, read: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    return dict(json.loads(kept(path, lambda: json.dumps(read()).encode())))
+def _kept(path: Path, kind: type[T], read: Callable[[], T]) -> T:
+    adapter: TypeAdapter[T] = TypeAdapter(kind)
+    return adapter.validate_json(kept(path, lambda: adapter.dump_json(read())))
 
 
 def _known(named: Mapping[str, T], kind: str, name: str, where: str) -> T:
@@ -217,6 +221,6 @@ def _known(named: Mapping[str, T], kind: str, name: str, where: str) -> T:
 def _server(network: Network) -> ForkServer:
     """The clean process from which this process's readers are forked; it ends with this one."""
     fetching = ("huggingface_hub.file_download", "pyarrow.parquet", "sn37.data.jobs", "sn37.hub.session")
-    server = ForkServer(fetching if network == "open" else ("datasets.load",), network)
+    server = ForkServer(fetching if network == "open" else ("datasets.load", "sn37.data.jobs"), network)
     atexit.register(server.close)
     return server

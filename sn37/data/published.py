@@ -15,7 +15,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from filelock import FileLock
 
@@ -27,6 +26,7 @@ from sn37.hub import Hub
 from sn37.hub.connection import Refused, RemoteFile
 from sn37.records.archive import MAX_DOCUMENT_BYTES, origin_of, unpack
 from sn37.records.epochs import Records
+from sn37.scratch import ScratchFolder
 from sn37.sources.base import Run
 
 __all__ = ["RECORD_FIELD", "RecordsSource", "open_records"]
@@ -116,10 +116,10 @@ def _of_dataset(hub: Hub, repo: str, commit: str | None, cache: Path, last: int)
         wanted = [file for id, block, file in newest if reading.wants(id, block, file.blob, file.size)]
         for start in range(0, len(wanted), _FILES_AT_ONCE):
             files = wanted[start : start + _FILES_AT_ONCE]
-            with TemporaryDirectory(prefix="sn37-") as folder:
-                hub.save_dataset_files(repo, commit, files, Path(folder))
+            with ScratchFolder() as folder:
+                hub.save_dataset_files(repo, commit, files, folder)
                 for file in files:
-                    reading.take((Path(folder) / file.path).read_bytes(), file.blob, file.path)
+                    reading.take((folder / file.path).read_bytes(), file.blob, file.path)
     return records
 
 

@@ -12,20 +12,27 @@ import functools
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from netrc import NetrcParseError, netrc
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 from urllib.parse import urlsplit
 
 from sn37.errors import ConfigError, DataFault, EvaluatorFault
-from sn37.sources.base import Run
+from sn37.sources.base import DataRow, Run
+from sn37.workers.functions import WorkerFunction
 from sn37.workers.isolation import ForkServer, WorkerDied
 
-__all__ = ["WandbRuns", "list_runs", "read_history"]
+if TYPE_CHECKING:
+    import wandb
+    from wandb.apis.public import Run as RemoteRun
 
+__all__ = ["WandbRuns", "list_runs", "read_history", "read_run"]
+
+P = ParamSpec("P")
 T = TypeVar("T")
 
 LONGEST_RUN = timedelta(days=60)
@@ -65,25 +72,17 @@ class WandbRuns:
 
         Raises DataFault, ConfigError without an account, and EvaluatorFault.
         """
-        listed = self._work("list_runs", project=project, since=since.timestamp(), until=until.timestamp())["runs"]
-        return [Run(run["id"], run["config"], _History(self, project, run["id"], since)) for run in listed]
+        found = _in_worker(list_runs, self._with_account(), project, since, until)
+        return [Run(run, config, _History(self, project, run, since)) for run, config in found]
 
     def run(self, project: str, run: str) -> Run:
         """One run by its id, with all of its history. Raises as for many runs."""
-        found = self._work("read_run", project=project, run=run)
-        return Run(run, found["config"], _History(self, project, run, datetime.fromtimestamp(0, UTC)))
+        config = _in_worker(read_run, self._with_account(), project, run)
+        return Run(run, config, _History(self, project, run, datetime.fromtimestamp(0, UTC)))
 
-    def _work(self, job: str, **task: str | float) -> dict[str, Any]:
+    def _with_account(self) -> WandbRuns:
         base_url = self.base_url or os.environ.get("WANDB_BASE_URL") or "https://api.wandb.ai"
-        patience = {"timeout_s": self.timeout_s, "attempts": self.attempts, "pause_s": self.pause_s}
-        patience["page_steps"] = self.page_steps
-        payload = {"base_url": base_url, "api_key": self._key(base_url), **patience, **task}
-        try:
-            return _server().call(
-                f"sn37.data.runs:{job}", payload, time_limit_s=_DEADLINE_S, memory_bytes=_MEMORY_BYTES
-            )
-        except WorkerDied as error:
-            raise EvaluatorFault(f"wandb did not give the runs of {task['project']}: {error}") from error
+        return replace(self, base_url=base_url, api_key=self._key(base_url))
 
     def _key(self, base_url: str) -> str:
         if key := self.api_key or os.environ.get("WANDB_API_KEY"):
@@ -103,9 +102,8 @@ class _History:
     run: str
     since: datetime
 
-    def __iter__(self) -> Iterator[Mapping[str, Any]]:
-        task: dict[str, str | float] = {"project": self.project, "run": self.run, "since": self.since.timestamp()}
-        yield from self.reader._work("read_history", **task)["rows"]
+    def __iter__(self) -> Iterator[DataRow]:
+        yield from _in_worker(read_history, self.reader._with_account(), self.project, self.run, self.since)
 
 
 @functools.cache
@@ -115,80 +113,91 @@ def _server() -> ForkServer:
     return server
 
 
-def list_runs(payload: Mapping[str, Any], report: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
-    """The job of a worker: {"runs": [{"id", "config"}]}. A config that is too long comes as an empty one."""
-    since, until = (datetime.fromtimestamp(payload[name], UTC) for name in ("since", "until"))
+def _in_worker(
+    function: WorkerFunction[Concatenate[WandbRuns, str, P], T],
+    reader: WandbRuns,
+    project: str,
+    *args: P.args,
+    **named: P.kwargs,
+) -> T:
+    try:
+        return function.run(_server(), _DEADLINE_S, _MEMORY_BYTES, reader, project, *args, **named)
+    except WorkerDied as error:
+        raise EvaluatorFault(f"wandb did not give the runs of {project}: {error}") from error
+
+
+@WorkerFunction
+def list_runs(reader: WandbRuns, project: str, since: datetime, until: datetime) -> list[tuple[str, dict[str, object]]]:
+    """(id, config) of each run, oldest first."""
     first = (since - LONGEST_RUN).strftime("%Y-%m-%dT%H:%M:%SZ")
     filters = {
         "$and": [{"created_at": {"$gte": first}}, {"created_at": {"$lte": until.strftime("%Y-%m-%dT%H:%M:%SZ")}}]
     }
 
-    def listed() -> list[Any]:
-        found = _api(payload).runs(payload["project"], filters=filters, order="+created_at", per_page=500)
+    def listed() -> list[RemoteRun]:
+        found = _api(reader).runs(project, filters=filters, order="+created_at", per_page=500)
         alive = [run for run in found if _time(run.created_at) <= until and _time(run.heartbeat_at) >= since]
         if len(alive) > MAX_RUNS:
-            raise DataFault(f"the wandb project {payload['project']} has over {MAX_RUNS:,} runs at that time")
+            raise DataFault(f"the wandb project {project} has over {MAX_RUNS:,} runs at that time")
         for run in alive:
             run.load_full_data()
-        return alive
+        return sorted(alive, key=lambda run: (_time(run.created_at), run.id))
 
-    runs = sorted(_tried(payload, listed, "the list of runs"), key=lambda run: (_time(run.created_at), run.id))
-    return {"runs": [{"id": run.id, "config": _config(run)} for run in runs]}
-
-
-def read_run(payload: Mapping[str, Any], report: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
-    """The job of a worker: {"config"} of one run."""
-    path = f"{payload['project']}/{payload['run']}"
-    return {"config": _config(_tried(payload, lambda: _api(payload).run(path), f"run {payload['run']}"))}
+    return [(run.id, _config(run)) for run in _tried(reader, project, listed, "the list of runs")]
 
 
-def _config(run: Any) -> dict[str, Any]:
+@WorkerFunction
+def read_run(reader: WandbRuns, project: str, run: str) -> dict[str, object]:
+    """The config of one run."""
+    return _config(_tried(reader, project, lambda: _api(reader).run(f"{project}/{run}"), f"run {run}"))
+
+
+def _config(run: RemoteRun) -> dict[str, object]:
     """What the run's author says of it; nothing where that is too long."""
-    config: dict[str, Any] = _plain(dict(run.config))
+    config: dict[str, object] = _plain(dict(run.config))
     return config if len(json.dumps(config)) <= MAX_CONFIG_CHARACTERS else {}
 
 
-def read_history(payload: Mapping[str, Any], report: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
-    """The job of a worker: {"rows": [...]} of one run, in the order of their steps, without those that are too long."""
-    path, what = f"{payload['project']}/{payload['run']}", f"the history of run {payload['run']}"
-    run = _tried(payload, lambda: _api(payload).run(path), what)
-    stop = _tried(payload, lambda: int(run.lastHistoryStep) + 1, what)
-    pages: list[list[dict[str, Any]]] = []
+@WorkerFunction
+def read_history(reader: WandbRuns, project: str, run: str, since: datetime) -> list[dict[str, object]]:
+    """The rows of one run, in the order of their steps, without those that are too long."""
+    what = f"the history of run {run}"
+    found = _tried(reader, project, lambda: _api(reader).run(f"{project}/{run}"), what)
+    stop = _tried(reader, project, lambda: int(found.lastHistoryStep) + 1, what)
+    pages: list[list[dict[str, object]]] = []
     left = MAX_HISTORY_CHARACTERS
     while stop > 0 and left > 0 and len(pages) < _MAX_PAGES:
-        start = max(0, stop - payload["page_steps"])
-        page = _tried(payload, lambda a=start, b=stop: _page(run, a, b), what)  # type: ignore[misc]
+        start = max(0, stop - reader.page_steps)
+        page = _tried(reader, project, partial(_page, found, start, stop), what)
         lengths = [len(json.dumps(row)) for row in page]
         left -= sum(lengths)
         pages.append([row for row, length in zip(page, lengths, strict=True) if length <= MAX_ROW_CHARACTERS])
-        if any(_stamp(row) < payload["since"] for row in page):
+        if any(_stamp(row) < since.timestamp() for row in page):
             break
         stop = start
-    return {"rows": [row for page in reversed(pages) for row in page]}
+    return [row for page in reversed(pages) for row in page]
 
 
-def _page(run: Any, start: int, stop: int) -> list[dict[str, Any]]:
+def _page(run: RemoteRun, start: int, stop: int) -> list[dict[str, object]]:
     scan = run.scan_history(min_step=start, max_step=stop, page_size=stop - start, use_cache=False)
     return sorted(map(_plain, scan), key=lambda row: row.get("_step", 0))
 
 
-def _api(payload: Mapping[str, Any]) -> Any:
+def _api(reader: WandbRuns) -> wandb.Api:
     import wandb
     from wandb.errors import AuthenticationError, UsageError
 
-    overrides = {"base_url": payload["base_url"]}
     try:
-        return wandb.Api(overrides=overrides, timeout=payload["timeout_s"], api_key=payload["api_key"])
+        return wandb.Api(overrides={"base_url": reader.base_url}, timeout=reader.timeout_s, api_key=reader.api_key)
     except UsageError as error:
         raise ConfigError(f"reading wandb runs needs an account: set WANDB_API_KEY ({error})") from error
     except AuthenticationError as error:
         raise EvaluatorFault(f"wandb does not accept this account, or does not answer: {error}") from error
 
 
-def _tried(payload: Mapping[str, Any], work: Callable[[], T], what: str) -> T:
+def _tried(reader: WandbRuns, project: str, work: Callable[[], T], what: str) -> T:
     """The result of `work`, tried again after a pause while wandb does not answer."""
-    attempts = payload["attempts"]
-    for attempt in range(attempts):
+    for attempt in range(reader.attempts):
         try:
             return work()
         except (ConfigError, DataFault):
@@ -197,11 +206,11 @@ def _tried(payload: Mapping[str, Any], work: Callable[[], T], what: str) -> T:
             if "Could not find run" in str(error):
                 raise DataFault(f"wandb has no such run: {error}") from error
             if "Could not find project" in str(error):
-                raise DataFault(f"wandb has no project {payload['project']}, or it is private") from error
+                raise DataFault(f"wandb has no project {project}, or it is private") from error
             last = error
-        if attempt + 1 < attempts:
-            time.sleep(payload["pause_s"] * 2**attempt)
-    raise EvaluatorFault(f"wandb did not give {what} of {payload['project']} in {attempts} tries: {last}") from last
+        if attempt + 1 < reader.attempts:
+            time.sleep(reader.pause_s * 2**attempt)
+    raise EvaluatorFault(f"wandb did not give {what} of {project} in {reader.attempts} tries: {last}") from last
 
 
 def _plain(value: object) -> Any:
@@ -209,7 +218,7 @@ def _plain(value: object) -> Any:
     return json.loads(json.dumps(value, default=str), parse_constant=lambda _: None)
 
 
-def _stamp(row: Mapping[str, Any]) -> float:
+def _stamp(row: DataRow) -> float:
     stamp = row.get("_timestamp")
     return float(stamp) if isinstance(stamp, int | float) else float("inf")
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
-from base64 import b64decode
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -14,6 +12,7 @@ from sn37.errors import ConfigError, DataFault, HubFault, ModelFault
 from sn37.hub.cache import Cache, Lease
 from sn37.hub.connection import Connection, Refused, RemoteFile, RepoType
 from sn37.hub.fetch import FetchedModel, fetch_model
+from sn37.scratch import ScratchFolder
 from sn37.submission import MODEL_FILES, ModelId, is_full_commit, is_model_file
 
 __all__ = ["Hub"]
@@ -79,8 +78,8 @@ class Hub:
         self, repo: str, name: str, data: bytes, *, repo_type: RepoType = "model", private: bool = False
     ) -> str:
         """Put one file into a repo, made where it is missing; the commit. Raises as `publish` does."""
-        with tempfile.TemporaryDirectory(prefix="sn37-") as folder:
-            path = Path(folder) / "file"
+        with ScratchFolder() as folder:
+            path = folder / "file"
             path.write_bytes(data)
             return self._publish(repo, repo_type, {name: path}, private=private, whole=False)
 
@@ -115,11 +114,7 @@ class Hub:
             listed = self.connection.files(repo, repo_type, commit, private_too=False)
             if name not in (file.path for file in listed):
                 raise Refused("file", "no such file")
-            data = b64decode(
-                self.connection.call(
-                    "read_file", str, repo=repo, repo_type=repo_type, commit=commit, path=name, max_bytes=max_bytes
-                )
-            )
+            data = self.connection.read_file(repo, repo_type, commit, name, max_bytes)
         except Refused as refused:
             raise ConfigError(f"{where} is not there, or not public ({refused.reason})") from None
         if len(data) > max_bytes:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import atexit
 import functools
 import re
+from base64 import b64decode
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -127,6 +128,13 @@ class Connection:
         return self.call(
             "files", list[RemoteFile], repo=repo, repo_type=repo_type, commit=commit, private_too=private_too
         )
+
+    def read_file(self, repo: str, repo_type: RepoType, commit: str, name: str, max_bytes: int) -> bytes:
+        """One small file; of one that is longer, one byte more than `max_bytes`."""
+        content = self.call(
+            "read_file", str, repo=repo, repo_type=repo_type, commit=commit, path=name, max_bytes=max_bytes
+        )
+        return b64decode(content)
 
     @contextmanager
     def faults_of(self, repo: str, commit: str) -> Iterator[None]:
