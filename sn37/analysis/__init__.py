@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from sn37.analysis import figures, frames, stats
+from sn37.analysis import copies, figures, frames, stats
 
-__all__ = ["figures", "frames", "stats"]
+__all__ = ["copies", "figures", "frames", "stats"]

@@ -51,6 +51,9 @@ COLUMNS: Mapping[str, Mapping[str, str]] = {
         "reigned": "Whether it took over in the course of the reign.",
         "winner": "Whether it reigns at the end.",
         "fault": 'Why it has no score; "" where it has one.',
+        "copy_of": "The hotkey of the nearest submission committed earlier, of those in the epochs asked for; "
+        '"" where none compares.',
+        "copy_distance": "How far sampled weights of the two are apart: 0 for a copy, about 1 for unrelated models.",
     },
     "scores": {
         **_EPOCH,
@@ -103,6 +106,17 @@ COLUMNS: Mapping[str, Mapping[str, str]] = {
         "opponent": "The other's uid.",
         "beats": "Whether the first beats the second, epsilon included.",
         "margin": "The first's loss less the second's, epsilon included: below 0 the first wins.",
+    },
+    "distances": {
+        "validator": _EPOCH["validator"],
+        "competition_id": _EPOCH["competition_id"],
+        "hotkey": "One model: the newest submission of a hotkey; the oldest commitments first.",
+        "uid": "Its uid.",
+        "block": "The block of its commitment.",
+        "other_hotkey": "Another model of the same shape.",
+        "other": "The other's uid.",
+        "other_block": "The block of its commitment.",
+        "distance": "How far sampled weights of the two are apart: 0 for a copy, about 1 for unrelated models.",
     },
     "turns": {
         **_EPOCH,

@@ -20,12 +20,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from sn37 import incentive
-from sn37.analysis import stats
+from sn37.analysis import copies, stats
 from sn37.analysis.columns import COLUMNS
 from sn37.errors import ConfigError
 from sn37.records.decision import Decision, Publication
 from sn37.records.epochs import Epoch, Records
 from sn37.records.faults import StageFault
+from sn37.records.history import Key
 from sn37.records.results import Result, TaskResult
 from sn37.sample import ChoiceSample, InstructionSample, ReferenceSample, Sample, TextSample
 from sn37.submission import Submission
@@ -37,6 +38,7 @@ __all__ = [
     "COLUMNS",
     "Only",
     "Source",
+    "distances",
     "duels",
     "epochs",
     "faults",
@@ -96,8 +98,16 @@ def epochs(source: Source, **only: Unpack[Only]) -> DataFrame:
 
 
 def models(source: Source, **only: Unpack[Only]) -> DataFrame:
-    """One row a model and epoch, the best first."""
-    return _frame("models", _each(_model_rows, _walk(source, **only)))
+    """One row a model and epoch, the best first. Of each submission that has a score one result is read."""
+    walk = list(_walk(source, **only))
+    found = {place: copies.of(epochs) for place, epochs in _by_competition(walk).items()}
+    return _frame("models", (row for name, epoch in walk for row in _model_rows(name, epoch, found)))
+
+
+def distances(source: Source, **only: Unpack[Only]) -> DataFrame:
+    """One row an ordered pair of models of one shape that were measured in these epochs, of each hotkey the newest."""
+    by_competition = _by_competition(_walk(source, **only))
+    return _frame("distances", (row for place, epochs in by_competition.items() for row in _pair_rows(*place, epochs)))
 
 
 def scores(source: Source, **only: Unpack[Only]) -> DataFrame:
@@ -179,6 +189,14 @@ def _walk(
                 yield from ((name, epoch) for epoch in (within if last is None else within[-last:] if last else []))
 
 
+def _by_competition(walk: Iterable[tuple[str, Epoch]]) -> dict[tuple[str, int], list[Epoch]]:
+    """The epochs of each validator and competition."""
+    found: dict[tuple[str, int], list[Epoch]] = {}
+    for name, epoch in walk:
+        found.setdefault((name, epoch.competition_id), []).append(epoch)
+    return found
+
+
 def _each(rows: Callable[[str, Epoch], Iterator[Row]], walk: Iterable[tuple[str, Epoch]]) -> Iterator[Row]:
     for name, epoch in walk:
         yield from rows(name, epoch)
@@ -225,10 +243,26 @@ def _epoch_row(name: str, epoch: Epoch) -> Row:
     }
 
 
-def _model_rows(name: str, epoch: Epoch) -> Iterator[Row]:
-    decision = epoch.decision
+def _pair_rows(name: str, competition_id: int, epochs: Sequence[Epoch]) -> Iterator[Row]:
+    for one, other, apart in copies.pairs(epochs):
+        yield {
+            "validator": name,
+            "competition_id": competition_id,
+            "hotkey": one.hotkey,
+            "uid": one.uid,
+            "block": one.block,
+            "other_hotkey": other.hotkey,
+            "other": other.uid,
+            "other_block": other.block,
+            "distance": apart,
+        }
+
+
+def _model_rows(name: str, epoch: Epoch, found: Mapping[tuple[str, int], Mapping[Key, copies.Copy]]) -> Iterator[Row]:
+    decision, copied = epoch.decision, found[name, epoch.competition_id]
     reigned = {turn.hotkey for turn in decision.reign if turn.succeeds}
     for score in decision.scores:
+        copy = copied.get((score.hotkey, score.text))
         yield {
             **_place(name, epoch),
             **_who(score.hotkey, score.uid, score.block, score.text),
@@ -239,6 +273,8 @@ def _model_rows(name: str, epoch: Epoch) -> Iterator[Row]:
             "reigned": score.hotkey in reigned,
             "winner": score.hotkey == decision.winner,
             "fault": score.fault.reason if score.fault else "",
+            "copy_of": copy.hotkey if copy else "",
+            "copy_distance": copy.distance if copy else None,
         }
 
 

@@ -18,6 +18,7 @@ from typing import Annotated, Any
 
 from sn37.competition import Competition, Constraints, Evaluation
 from sn37.errors import ConfigError, EvaluatorFault, ModelFault
+from sn37.evaluation.sketch import sketch_of
 from sn37.methods import METHODS, Row, TokenizerFault, method, rows_of
 from sn37.records.codec import Plain, to_data, typed
 from sn37.records.results import MAX_REPLY_CHARACTERS, Measurement, TaskResult
@@ -117,6 +118,7 @@ def measure(job: Job, report: Report | None = None) -> Measurement:
     report({"stage": "load"})
     began = time.perf_counter()
     tokenizer, model = _load(job)
+    sketch = sketch_of(model)
     load_s = time.perf_counter() - began
     engine = engine_of(job.engine, model, job.constraints, job.evaluation)
     known = json.loads(job.rows.read_text()) if job.rows else {}
@@ -132,6 +134,7 @@ def measure(job: Job, report: Report | None = None) -> Measurement:
         plan=engine.plan() if job.engine == "fast" else {},
         load_s=load_s,
         memory_bytes=_peak_bytes(job.device),
+        sketch=sketch,
     )
 
 

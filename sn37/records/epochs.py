@@ -99,6 +99,10 @@ class Epoch:
         found = {path.stem: codec.read(Result, path) for path in files}
         return {hotkey: result for hotkey, result in found.items() if result is not None}
 
+    def result(self, hotkey: str) -> Result | None:
+        """One model's result alone, None where there is none."""
+        return codec.read(Result, self.folder / "results" / f"{hotkey}.json")
+
     def samples(self, task: str) -> tuple[Sample, ...]:
         """The samples of a task; () where they are not kept. Raises EvaluatorFault where they cannot be read."""
         path = self.samples_file(task)

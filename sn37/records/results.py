@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -11,7 +13,7 @@ from sn37.records.faults import Fault
 from sn37.sample import Sample
 from sn37.submission import Commitment
 
-__all__ = ["MAX_REPLY_CHARACTERS", "Measurement", "Result", "TaskResult"]
+__all__ = ["MAX_REPLY_CHARACTERS", "Measurement", "Result", "Sketch", "TaskResult"]
 
 MAX_REPLY_CHARACTERS = 2_000
 """How much of a reply a record keeps."""
@@ -50,6 +52,28 @@ class TaskResult(ShownByValue):
         return [drawn[place].group or place for place in self.places] if drawn else list(self.places)
 
 
+_MAX_SKETCHED = 1_024
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class Sketch:
+    """A few hundred of a model's weights, by which models compare, however their files are written."""
+
+    digest: str
+    """SHA-256 over all parameters, in the dtype the model was computed in: equal digests, equal weights."""
+    tensors: Mapping[str, tuple[float, ...]]
+    """Weights at fixed places of some of its matrices, each known by a hash of its name and shape."""
+
+    def __post_init__(self) -> None:
+        if not _SHA256.fullmatch(self.digest):
+            raise ValueError("digest is no SHA-256 in hexadecimal")
+        if sum(map(len, self.tensors.values())) > _MAX_SKETCHED or not all(self.tensors.values()):
+            raise ValueError(f"tensors hold more than {_MAX_SKETCHED} weights, or one holds none")
+        if not all(math.isfinite(weight) for weights in self.tensors.values() for weight in weights):
+            raise ValueError("tensors hold a weight that is not finite")
+
+
 @dataclass(frozen=True)
 class Measurement:
     """What a worker measured of one model."""
@@ -70,6 +94,8 @@ class Measurement:
     """Seconds that checking and loading the model took."""
     memory_bytes: int
     """The most memory the worker held: of the GPU where it ran on one."""
+    sketch: Sketch | None = None
+    """What its weights are known by; None in records of versions that did not take it."""
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from sn37.evaluation.job import Job, evaluate, measure, tokenize
 from sn37.evaluation.run import evaluate_all, preloaded
 from sn37.methods import MethodResult
 from sn37.methods.text_loss import TextLoss
-from sn37.records.codec import to_data
+from sn37.records.codec import to_data, typed
 from sn37.records.results import Measurement
 from sn37.sample import ChoiceSample, ReferenceSample, Sample, TextSample, to_record
 from sn37.workers.executors import Limits, LocalExecutor
@@ -108,7 +108,8 @@ def test_every_task_is_scored_and_told(make: Callable[..., Path], tokenizer: Pat
     assert result.tasks["TEXTS"].score == pytest.approx(math.log(257), rel=0.1)
     assert result.dtype == "float32" and result.device == "cpu" and result.parameters > 0
     assert [m["task"] for m in messages if m.get("done")] == ["TEXTS", "REPLIES", "CHOICES"]
-    json.dumps(evaluate(job.payload()), allow_nan=False)
+    data = json.loads(json.dumps(evaluate(job.payload()), allow_nan=False))
+    assert typed(Measurement, data, "a measurement").sketch == result.sketch is not None
 
 
 def test_the_fast_engine_scores_as_the_reference(make: Callable[..., Path], tokenizer: Path) -> None:
@@ -306,6 +307,8 @@ class Scripted:
         lambda sent: sent["tasks"].clear(),
         lambda sent: sent["tasks"].update(MORE=sent["tasks"]["TEXTS"]),
         lambda sent: sent.update(tasks=None),
+        lambda sent: sent.update(sketch={"digest": "0a" * 32, "tensors": {"a": [0.0] * 10_000}}),
+        lambda sent: sent.update(sketch={"digest": "0a" * 32, "tensors": {"a": [math.nan]}}),
         lambda sent: sent.update(more=1),
         lambda sent: sent.clear(),
     ],

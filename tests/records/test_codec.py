@@ -17,7 +17,7 @@ from sn37.records.decision import Decision, Publication, Turn
 from sn37.records.epochs import Records
 from sn37.records.faults import Fault, StageFault, Waits
 from sn37.records.manifest import Manifest, Pick
-from sn37.records.results import Result
+from sn37.records.results import Result, Sketch
 from sn37.submission import Submission
 
 EVERY = [*public_competitions(), read_competition(COMPETITION)]
@@ -34,6 +34,7 @@ MADE = [
     ),
     result(1, 5, {"A": task_result(0.5, details=({"reply": "caf\u00e9", "answer": None},))}),
     result(1, 5, fault=Fault("model", "norms")),
+    replace(result(1, 5), measurement=measurement({}, sketch=Sketch("0a" * 32, {"ab": (0.1, -2.5e-7), "cd": (0.0,)}))),
     decision(
         360,
         score(1, 1.5, raw={"A": 1.5}),
@@ -57,6 +58,14 @@ def test_a_record_comes_back_as_it_was_and_the_same_value_gives_the_same_bytes(m
     codec.write(tmp_path / "b.json", found)
     assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
     assert json.loads((tmp_path / "a.json").read_bytes())["format"] == codec.FORMAT
+
+
+def test_a_result_written_before_weights_were_sketched_is_read(tmp_path):
+    codec.write(tmp_path / "a.json", result(1, 5))
+    data = json.loads((tmp_path / "a.json").read_text())
+    assert data["measurement"].pop("sketch") is None
+    (tmp_path / "a.json").write_text(json.dumps(data))
+    assert codec.read(Result, tmp_path / "a.json") == result(1, 5)
 
 
 @pytest.mark.parametrize("competition", EVERY, ids=lambda competition: competition.name)

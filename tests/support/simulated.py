@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,7 +14,7 @@ from sn37.records.decision import Publication
 from sn37.records.epochs import Epoch, Records
 from sn37.records.faults import Fault
 from sn37.records.manifest import Manifest, Pick, TaskData
-from sn37.records.results import Basis, Measurement, Result, TaskResult
+from sn37.records.results import Basis, Measurement, Result, Sketch, TaskResult
 from sn37.sample import ChoiceSample, ReferenceSample, digest
 from sn37.submission import ModelId, Submission
 from sn37.validator.scores import decision_of
@@ -107,8 +108,19 @@ def result(one: Submission, basis: Basis, draw: random.Random, samples: int, *, 
         "QUESTIONS": TaskResult(sum(values) / samples, values, replies, "", (), 2.0, 4_000),
         "WORDS": TaskResult(sum(losses) / samples, tuple(losses), ({"tokens": 3},) * samples, "", (), 1.0, 2_000),
     }
-    measured = Measurement(tasks, 900_000, "cpu", "float32", "fast", {}, 0.7, 1 << 20)
-    return Result(**who, basis=basis, fault=None, measurement=measured, content_hash="h", bytes=10)
+    measured = Measurement(tasks, 900_000, "cpu", "float32", "fast", {}, 0.7, 1 << 20, sketch(one.uid))
+    return Result(**who, basis=basis, fault=None, measurement=measured, content_hash=f"h{one.uid}", bytes=10)
+
+
+@functools.cache
+def sketch(uid: int) -> Sketch:
+    """Models with nothing in common, but uid 3 is a near-copy of uid 2, and uid 4 a finetune of it."""
+    noise = {3: 0.001, 4: 0.3}.get(uid, 0.0)
+    base, own = (random.Random(f"weights {number}") for number in (2 if noise else uid, uid))
+    tensors = {
+        f"{tensor:016x}": tuple(base.gauss(0, 1) + noise * own.gauss(0, 1) for _ in range(8)) for tensor in range(4)
+    }
+    return Sketch(f"{uid:064x}", tensors)
 
 
 def newest(records: Records) -> Epoch:
