@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from sn37 import __version__
-from sn37.commands import competitions, demo, devnet, lab, notebook, records, run, validator
+from sn37.commands import competitions, demo, devnet, lab, miner, notebook, records, run, validator
 from sn37.errors import ChainFault, ConfigError, HubFault, Sn37Error, disk_fault, is_full
 
 __all__ = ["app", "main"]
@@ -34,6 +34,7 @@ app.command("compare")(records.compare)
 app.add_typer(competitions.app, name="competitions")
 app.add_typer(devnet.app, name="devnet")
 app.add_typer(validator.app, name="validator")
+app.add_typer(miner.app, name="miner")
 
 
 def _version(value: bool) -> None:

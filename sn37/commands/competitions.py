@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sn37.competitions.funding import ReadHub
     from sn37.schedule import Schedule, Share
 
-__all__ = ["app"]
+__all__ = ["HubAddress", "Tasks", "app", "named_competition"]
 
 app = typer.Typer(help="What runs at a block; show, check, publish and fund competitions.", no_args_is_help=True)
 
@@ -59,18 +59,28 @@ def show(
     toml: Annotated[bool, typer.Option("--toml", help="As a competition file, to start one's own from.")] = False,
 ) -> None:
     """One competition whole: constraints, epsilon, tasks."""
-    from sn37.competition import Competition
-    from sn37.competitions import load_tasks, write_competition
-    from sn37.competitions.funding import read_item
+    from sn37.competitions import write_competition
 
-    load_tasks(tasks or ())
-    competition = read_item(name, Path(), _reader(hub), block)
-    if not isinstance(competition, Competition):
-        raise ConfigError(f"{name!r} is no competition but the public split; see `sn37 competitions list`")
+    competition = named_competition(name, block, hub, tasks)
     if toml:
         typer.echo(write_competition(competition), nl=False)
     else:
         _show(competition)
+
+
+def named_competition(
+    name: str, block: int | None = None, hub: str | None = None, tasks: list[str] | None = None
+) -> Competition:
+    """A public competition as it runs at a block (newest without it), one of a file, or of repo@commit."""
+    from sn37.competition import Competition
+    from sn37.competitions import load_tasks
+    from sn37.competitions.funding import read_item
+
+    load_tasks(tasks or ())
+    found = read_item(name, Path(), _reader(hub), block)
+    if not isinstance(found, Competition):
+        raise ConfigError(f"{name!r} is no competition but the public split; see `sn37 competitions list`")
+    return found
 
 
 @app.command()

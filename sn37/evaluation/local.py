@@ -32,7 +32,7 @@ from sn37.evaluation.result import LocalResult
 from sn37.records.results import Measurement
 from sn37.sample import Sample, digest
 from sn37.sources import SOURCES, Context, draw_samples
-from sn37.sources.base import DatasetReader, Run
+from sn37.sources.base import DatasetReader, Run, TrustedHotkeys
 
 if TYPE_CHECKING:
     from sn37.hub import Hub
@@ -66,8 +66,9 @@ class Data:
     """A hub token, for private or gated data."""
     as_of: datetime | None = None
     """Datasets are read at their newest commit at or before it (with its time zone); None: the newest of all."""
-    trusted: Collection[str] = ()
-    """Hotkeys whose data counts, for sources that take only what trusted validators have written."""
+    trusted: Collection[str] | TrustedHotkeys = ()
+    """Hotkeys whose data counts, for sources that take only what trusted validators have written; or who says it, as
+    `sn37.chain.Subnet.trusted` does."""
     cache: Path = Path("~/.cache/sn37")
     """What was read is kept here."""
 
@@ -188,6 +189,8 @@ def _context(task: EvalTask, seed: int, data: Data) -> Context:
         raise ConfigError(f"seed is {seed!r}; expected a whole number")
 
     def trusted(netuid: int, min_stake: float) -> frozenset[str]:
+        if callable(data.trusted):
+            return data.trusted(netuid, min_stake)
         if not data.trusted:
             raise ConfigError(
                 f"task {task.name}: {task.source} takes only what trusted validators of subnet {netuid} wrote; name "

@@ -10,12 +10,27 @@ import os
 import time
 import warnings
 from threading import Lock
+from typing import TYPE_CHECKING, NoReturn
 
 from sn37.workers.outcome import Message
 
-__all__ = ["Progress"]
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+__all__ = ["Progress", "bar"]
 
 _INTERVAL_S = 0.5
+
+
+def bar(total: int, unit: str) -> tqdm[NoReturn]:
+    """A bar as tqdm draws it here; it goes when it is done where another one is still shown."""
+    from tqdm import TqdmWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", TqdmWarning)  # its advice to install ipywidgets
+        from tqdm.auto import tqdm
+    disabled = True if os.environ.get("TQDM_DISABLE") else None  # None: where the output is no terminal
+    return tqdm(total=total, unit=unit, mininterval=_INTERVAL_S, miniters=0, disable=disabled, leave=None)
 
 
 class Progress:
@@ -27,13 +42,7 @@ class Progress:
     """
 
     def __init__(self, models: int) -> None:
-        from tqdm import TqdmWarning
-
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", TqdmWarning)  # its advice to install ipywidgets
-            from tqdm.auto import tqdm
-        disabled = True if os.environ.get("TQDM_DISABLE") else None  # None: where the output is no terminal
-        self._bar = tqdm(total=models, unit="model", mininterval=_INTERVAL_S, miniters=0, disable=disabled)
+        self._bar = bar(models, "model")
         self._running: dict[str, Message] = {}
         self._tokens: dict[tuple[str, str], int] = {}
         self._started = time.monotonic()

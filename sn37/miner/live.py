@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from sn37.evaluation.progress import bar
 from sn37.miner.history import History
 
 __all__ = ["live"]
@@ -22,7 +23,7 @@ def live(steps: int) -> Iterator[Callable[[History], None]]:
         with _figure() as show:
             yield show
     else:
-        with _bar(steps) as show:
+        with _line(steps) as show:
             yield show
 
 
@@ -54,17 +55,14 @@ def _figure() -> Iterator[Callable[[History], None]]:
 
 
 @contextmanager
-def _bar(steps: int) -> Iterator[Callable[[History], None]]:
-    """Steps, the newest loss, the best score; nothing where the output is no terminal."""
-    from tqdm import tqdm
-
-    with tqdm(total=steps, unit="step", disable=None) as bar:
+def _line(steps: int) -> Iterator[Callable[[History], None]]:
+    """A bar of steps, the newest loss, the best score; nothing where the output is no terminal."""
+    with bar(steps, "step") as line:
 
         def show(history: History) -> None:
-            if not history.losses:
-                return
-            best = f", best score {history.best.value:.4f}" if history.best else ""
-            bar.set_postfix_str(f"loss {history.losses[-1].value:.4f}{best}", refresh=False)
-            bar.update(history.losses[-1].step - bar.n)
+            if history.losses:
+                best = f", best score {history.best.value:.4f}" if history.best else ""
+                line.set_postfix_str(f"loss {history.losses[-1].value:.4f}{best}", refresh=False)
+                line.update(history.losses[-1].step - line.n)
 
         yield show

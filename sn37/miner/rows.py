@@ -44,11 +44,11 @@ class WeightedRow:
 
 
 def draw_material(
-    competition: Competition, draws: int, seed: int, data: Data, on_draw: Callable[[int], None] = lambda number: None
+    competition: Competition, draws: int, seed: int, data: Data, on_draw: Callable[[], object] = lambda: None
 ) -> Material:
     """The samples of one held-out epoch and of `draws` others. Raises DataFault, ConfigError, HubFault.
 
-    on_draw: called with the number of each draw that is done.
+    on_draw: called after each of them.
     """
     from sn37.evaluation.local import draw
 
@@ -61,7 +61,7 @@ def draw_material(
                 if (one := digest((sample,))) not in known and not isinstance(sample, InstructionSample):
                     known.add(one)
                     learnt[task.name].append(sample)
-        on_draw(number + 1)
+        on_draw()
     if not any(learnt.values()):
         raise ConfigError(
             f"{competition.name}: {draws} draws gave no sample to learn from that is not held out as well; expected "

@@ -32,6 +32,7 @@ from filelock import FileLock, Timeout
 
 from sn37.competition import Competition
 from sn37.errors import ConfigError, ModelFault
+from sn37.evaluation.progress import bar
 from sn37.miner.history import History
 from sn37.miner.live import live
 from sn37.miner.rows import Material, draw_material, weighted_rows
@@ -195,7 +196,8 @@ class _Run:
         chosen = self.hyperparameters
         tokenizer = self._tokenizer()
         model = self._model(tokenizer)
-        material = draw_material(self.competition, chosen.draws, chosen.seed, self.data)
+        with bar(chosen.draws, "draw") as drawn:
+            material = draw_material(self.competition, chosen.draws, chosen.seed, self.data, drawn.update)
         batches = self._batches(model, material, tokenizer)
         checkpoint = _newest_checkpoint(self.out / "checkpoints")
         trainer = CompetitionTrainer(

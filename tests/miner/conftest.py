@@ -65,7 +65,7 @@ class Surroundings:
 
 @pytest.fixture
 def outside(tmp_path: Path, wallet: Callable[[str], Any]) -> Iterator[Surroundings]:
-    chain = Chain.create(tmp_path / "chain.sqlite", netuids=(NETUID,))
+    chain = Chain.create(tmp_path / "chain.sqlite", netuids=(NETUID, 9))
     miner = wallet("miner")
     chain.register(NETUID, miner.hotkey.ss58_address)
     subnet = Subnet(chain.url, NETUID, wallet=miner, attempts=1)
