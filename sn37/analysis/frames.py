@@ -82,7 +82,7 @@ def with_intervals(epoch: Epoch, level: float = 0.95) -> DataFrame:
         pairs = {}
         for task in competition.tasks:
             outcome = results[hotkey].tasks.get(task.name) if hotkey in results else None
-            if outcome is not None:
+            if outcome is not None and outcome.values:
                 groups = outcome.groups(drawn[task.name])
                 zeros = (0.0,) * len(outcome.values)
                 pairs[task.name] = stats.TaskPair(outcome.values, zeros, groups, task.weight, task.normalization)

@@ -23,13 +23,13 @@ from sn37.data.runs import WandbRuns
 from sn37.errors import ConfigError, DataFault, EvaluatorFault, disk_faults
 from sn37.files import started_from
 from sn37.hub import Hub
-from sn37.hub.connection import Refused, RemoteFile
+from sn37.hub.connection import RemoteFile
 from sn37.records.archive import MAX_DOCUMENT_BYTES, origin_of, unpack
 from sn37.records.epochs import Records
 from sn37.scratch import ScratchFolder
 from sn37.sources.base import Run
 
-__all__ = ["RECORD_FIELD", "RecordsSource", "open_records"]
+__all__ = ["RECORD_FIELD", "RecordsSource", "dataset_file", "open_records"]
 
 RecordsSource = Records | Path | str
 """A validator's records, or where they are."""
@@ -89,6 +89,11 @@ def open_records(
     return _of_runs(map(read_log, reversed(files)), str(path), folder, last) if files else Records(path)
 
 
+def dataset_file(competition_id: int, sync_block: int) -> str:
+    """The path of an epoch in a dataset of records: what `sn37.records.archive.pack` makes."""
+    return f"{competition_id}/{sync_block}.json.gz"
+
+
 def _named(name: str, found: Records | dict[str, Records]) -> Iterator[tuple[str, Records]]:
     """Each validator under a name of its own."""
     if isinstance(found, Records):
@@ -98,15 +103,11 @@ def _named(name: str, found: Records | dict[str, Records]) -> Iterator[tuple[str
 
 
 def _of_dataset(hub: Hub, repo: str, commit: str | None, cache: Path, last: int) -> Records:
-    """The epochs of a dataset on the hub: a file each, `<competition id>/<sync block>.json.gz`."""
+    """The epochs of a dataset on the hub, a file each."""
     records = _kept(cache, f"{hub.endpoint}/{repo}")
     commit = commit or hub.newest_commit(repo, "dataset", None)
-    try:
-        listed = hub.connection.files(repo, "dataset", commit, private_too=True)
-    except Refused as refused:
-        raise DataFault(f"the dataset {repo} is not there, or not public ({refused.reason})") from None
     epochs: dict[int, dict[int, RemoteFile]] = defaultdict(dict)
-    for file in listed:
+    for file in hub.dataset_files(repo, commit):
         if match := _EPOCH_FILE.fullmatch(file.path):
             epochs[int(match[1])][int(match[2])] = file
     if not epochs:

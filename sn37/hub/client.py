@@ -178,6 +178,13 @@ class Hub:
                 raise ModelFault(f"{repo}@{commit} has more than {max_bytes} bytes")
             return self._saved(f"{repo}@{commit}", repo, commit, files, max_bytes)
 
+    def dataset_files(self, repo: str, commit: str) -> list[RemoteFile]:
+        """A dataset's files at a commit, also where only the token may read it. Raises DataFault and HubFault."""
+        try:
+            return self.connection.files(repo, "dataset", commit, private_too=True)
+        except Refused as refused:
+            raise DataFault(f"the dataset {repo} is not there, or not public ({refused.reason})") from None
+
     def save_dataset_files(self, repo: str, commit: str, files: Sequence[RemoteFile], folder: Path) -> None:
         """Download files of a dataset, as listed at that commit, into a folder. Raises DataFault and HubFault."""
         try:

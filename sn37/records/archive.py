@@ -33,8 +33,8 @@ __all__ = ["MAX_DOCUMENT_BYTES", "origin_of", "pack", "unpack"]
 MAX_DOCUMENT_BYTES = 128 << 20
 """The largest document that is read, unpacked."""
 
-_LIMITS = (500, 100, 20)
-"""Characters of each text that are kept where a document must be small."""
+_LIMITS = (500, 100, 20, 0)
+"""Characters of each text that are kept where a document must be small; 0: no sample and no value of one."""
 _ORIGIN = "origin"
 _HOTKEY = re.compile(r"[A-Za-z0-9]{1,64}")
 
@@ -69,7 +69,7 @@ def pack(epoch: Epoch, max_bytes: int | None = None) -> bytes:
     """A decided epoch as a document; equal epochs give equal bytes.
 
     max_bytes: where the document is larger, long texts (prompts, references, replies) are cut to a few hundred
-    characters, to fewer, and in the end samples and results are left out. No number is ever rounded.
+    characters, to fewer, and in the end samples and the values of each are left out. No number is ever rounded.
     """
     manifest, published = epoch.manifest, epoch.read(Publication)
     document = _Document(
@@ -80,7 +80,7 @@ def pack(epoch: Epoch, max_bytes: int | None = None) -> bytes:
             own_tasks={PurePath(name).name: digest for name, digest in manifest.own_tasks.items()},
         ),
         decision=epoch.decision,
-        published=published and replace(published, chain="", mirror=""),
+        published=published and replace(published, chain="", mirror="", upload=""),
         results=tuple(epoch.results.values()),
         samples={task.name: kept for task in manifest.competition.tasks if (kept := epoch.samples(task.name))},
     )
@@ -88,9 +88,9 @@ def pack(epoch: Epoch, max_bytes: int | None = None) -> bytes:
     packed = _zipped(data)
     for characters in _LIMITS:
         if max_bytes is None or len(packed) <= max_bytes:
-            return packed
+            break
         packed = _zipped(_shortened(data, characters))
-    return packed if max_bytes is None or len(packed) <= max_bytes else _zipped({**data, "results": [], "samples": {}})
+    return packed
 
 
 def unpack(packed: bytes, records: Records, origin: str, place: str) -> Epoch:
@@ -164,10 +164,14 @@ def _shortened(data: dict[str, Any], characters: int) -> dict[str, object]:
         if result["measurement"] is None:
             return result
         tasks = result["measurement"]["tasks"].items()
-        short = {name: {**task, "details": cut(task["details"])} for name, task in tasks}
+        nothing: dict[str, object] = {"values": [], "details": [], "samples": []}
+        short = {
+            name: {**task, **({"details": cut(task["details"])} if characters else nothing)} for name, task in tasks
+        }
         return {**result, "measurement": {**result["measurement"], "tasks": short}}
 
-    return {**data, "samples": cut(data["samples"]), "results": [cut_result(result) for result in data["results"]]}
+    samples = cut(data["samples"]) if characters else {}
+    return {**data, "samples": samples, "results": [cut_result(result) for result in data["results"]]}
 
 
 def _mistakes(document: _Document) -> Iterator[str]:

@@ -128,10 +128,15 @@ class Publication:
     """How mirroring to wandb went, in a sentence; "" where it was not tried."""
     published_at: datetime | None = field(default=None, compare=False)
     """When this was written (UTC)."""
+    run: str = ""
+    """The name of the wandb run that holds the epoch; "" for none yet."""
+    upload: str = ""
+    """How uploading the record to the hub went, in a sentence; "" where it was not tried."""
 
     def __repr__(self) -> str:
         shares = ", ".join(f"uid {self.uids[h]}: {w:.3f}" for h, w in self.weights.items()) or "none"
-        return f"weights {shares}; chain: {self.chain}; wandb: {self.mirror}"
+        uploaded = f"; hub: {self.upload}" if self.upload else ""
+        return f"weights {shares}; chain: {self.chain}; wandb: {self.mirror}{uploaded}"
 
     def _repr_html_(self) -> str:
         return f"<p>{escape(str(self))}</p>"

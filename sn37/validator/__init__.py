@@ -1,6 +1,6 @@
 """The validator: an epoch as a composition of plain functions over records.
 
-    plan -> fetch -> evaluate -> decide -> publish
+    plan -> fetch -> evaluate -> decide -> publish (-> mirror)
 
 One cell each in `notebooks/validator_epoch.ipynb`. Decisions are pure functions of records; input and
 output happen at the edges.
@@ -13,6 +13,7 @@ from sn37.validator.connect import connect
 from sn37.validator.decide import Decided, decide
 from sn37.validator.evaluate import Evaluated, evaluate
 from sn37.validator.fetch import Fetched, fetch
+from sn37.validator.mirror import mirror
 from sn37.validator.plan import Plan, plan
 from sn37.validator.publish import publish, write_result
 from sn37.validator.replay import replay
@@ -30,6 +31,7 @@ __all__ = [
     "decide",
     "evaluate",
     "fetch",
+    "mirror",
     "plan",
     "publish",
     "replay",

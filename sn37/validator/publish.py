@@ -1,8 +1,9 @@
-"""The last step of an epoch: the weights on the chain, the epoch mirrored to wandb. Never undoes a decision."""
+"""The last step of an epoch: the weights on the chain. Never undoes a decision."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -10,63 +11,76 @@ from filelock import FileLock
 
 from sn37.files import write_summary
 from sn37.records.decision import Publication
-from sn37.records.epochs import Records
+from sn37.records.epochs import Epoch, Records
 from sn37.records.faults import StageFault
 from sn37.validator.decide import Decided, weights_at
 from sn37.validator.plan import Plan
+from sn37.validator.settings import Settings
 from sn37.validator.stages import kept_fault
 
 if TYPE_CHECKING:
     from sn37.chain import Metagraph, Subnet
 
-__all__ = ["publish", "same_weights", "write_result"]
+__all__ = ["amend", "publish", "same_weights", "withheld", "write_result"]
 
 _QUANTUM = 1 / 65_535
 """The chain keeps weights as 16-bit numbers."""
 
 
 def publish(decided: Decided, subnet: Subnet) -> Publication:
-    """Set the weights when they changed or an hour has passed, and mirror the epoch once.
+    """Set the weights when they changed or an hour has passed.
 
-    Only the newest epoch is published, and only where the settings say so; nothing is sent to chain or wandb otherwise.
+    Only the newest epoch is published, and only where the settings say so.
 
     The weights are those over the hotkeys that are registered now: one that left meanwhile gets nothing, nor does
-    who took over its uid. Raises ChainFault when the chain cannot be reached; a rate limit is no fault, wandb never is.
+    who took over its uid. Raises ChainFault when the chain cannot be reached; a rate limit is no fault.
     """
     plan, epoch = decided.plan, decided.epoch
-    withheld = _withheld(plan)
-    if withheld:
-        return Publication(decided.weights, plan.manifest.uids, withheld, None, None, withheld)
+    reason = withheld(plan)
+    if reason:
+        return Publication(decided.weights, plan.manifest.uids, reason, None, None, reason)
     # The service's own process for weights and the notebook may both be about to: the second finds them set.
-    with kept_fault(epoch, "publish"), FileLock(plan.settings.root / ".publish.lock"):
+    with kept_fault(epoch, "publish"), _lock(plan.settings):
         before = epoch.read(Publication)
         now = subnet.metagraph()
         uids = {neuron.hotkey: neuron.uid for neuron in now.neurons}
         weights = weights_at(plan, uids)
         chain, block, possible_from = _set_weights(plan, weights, subnet, now, before)
-        mirror = before.mirror if before and before.mirror else _mirror(decided, subnet.hotkey)
-        held = {hotkey: uids[hotkey] for hotkey in weights}
-        publication = Publication(weights, held, chain, block, possible_from, mirror, datetime.now(UTC))
+        publication = replace(
+            before or Publication({}, {}, "", None, None, ""),
+            weights=weights,
+            uids={hotkey: uids[hotkey] for hotkey in weights},
+            chain=chain,
+            block=block,
+            possible_from=possible_from,
+            published_at=datetime.now(UTC),
+        )
         epoch.write(publication)
         epoch.remove(StageFault)
     return publication
 
 
-def _withheld(plan: Plan) -> str:
+def amend(settings: Settings, epoch: Epoch, **told: str) -> Publication:
+    """What was published of an epoch, with what became of its mirror: `mirror`, `run`, `upload`."""
+    with _lock(settings):
+        publication = epoch.read(Publication)
+        assert publication is not None, "only what was published is mirrored"
+        changed: Publication = replace(publication, **told)  # type: ignore[arg-type]
+        epoch.write(changed)
+    return changed
+
+
+def _lock(settings: Settings) -> FileLock:
+    return FileLock(settings.root / ".publish.lock")
+
+
+def withheld(plan: Plan) -> str:
     """Why nothing of the plan's epoch is published; "" where it is."""
     if not plan.settings.publish:
         return "not published: publish is off"
     if not plan.newest:
         return f"not published: sync block {plan.sync_block} is past, only the newest epoch is"
     return ""
-
-
-def _mirror(decided: Decided, hotkey: str) -> str:
-    if decided.plan.settings.wandb == "off":
-        return "off"
-    from sn37.validator.mirror import mirror_epoch
-
-    return mirror_epoch(decided, hotkey)
 
 
 def _set_weights(
@@ -123,5 +137,6 @@ def write_result(path: str, decided: Decided, publication: Publication) -> None:
         chain=publication.chain,
         weights_possible_from=publication.possible_from,  # run again at that block
         mirror=publication.mirror,
+        upload=publication.upload,
         record=str(decided.epoch.folder),
     )

@@ -6,6 +6,7 @@ runs with from WANDB_API_KEY, a wallet by its name.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -28,6 +29,8 @@ PARAMETERS: tuple[str, ...] = (
     *("funding", "competition", "sync_block", "device", "publish"),
 )
 """The settings that have a line of their own in the notebook's parameters cell; all others go into its `more`."""
+
+_REPO = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,10 @@ class Settings(Checked):
     wandb: str = "offline"
     """The mirror of the epochs: `offline`, `online` or `off`."""
     wandb_project: str = "finetuning-validators"
+    wandb_entity: str | None = None
+    """Whose project; None for the account's own."""
+    publish_records: str | None = None
+    """A dataset on the hub, `user/dataset`, to which each epoch's record is uploaded; None for none."""
     runs_url: str | None = None
     """The wandb server whose signed runs sources read; None for the one wandb is set up with."""
     tasks: tuple[str, ...] = ()
@@ -88,6 +95,7 @@ class Settings(Checked):
         Rule("device", ("auto", "cpu", "cuda").__contains__, "one of auto, cpu, cuda"),
         Rule("workers", lambda number: number >= 0, "0 (choose) or more"),
         Rule("worker_network", NETWORKS.__contains__, f"one of {', '.join(NETWORKS)}"),
+        Rule("publish_records", lambda repo: repo is None or _REPO.fullmatch(repo), "a dataset, user/dataset"),
         Rule("wandb", ("offline", "online", "off").__contains__, "one of offline, online, off"),
     )
 

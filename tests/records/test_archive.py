@@ -88,7 +88,8 @@ def test_long_texts_are_cut_where_a_document_must_be_small_and_numbers_never(rec
         assert cut and all(b.endswith("…") and a.startswith(b[:-1]) for a, b in cut)
         size = len(packed)
     again = unpack(pack(epoch, size - 1), Records(tmp_path / "least"), "", "here")
-    assert frames.models(again).equals(frames.models(epoch)) and not len(frames.samples(again))
+    assert all(getattr(frames, k)(again).equals(getattr(frames, k)(epoch)) for k in set(frames.COLUMNS) - {"samples"})
+    assert not len(frames.samples(again))
 
 
 def change(data, path, value):

@@ -258,7 +258,8 @@ class Outcome:
             evaluated = validator.evaluate(fetched, self.small.executor)
             self.decided = validator.decide(evaluated)
             hooks.get("after_decide", nothing)()
-            self.publication = validator.publish(self.decided, self.subnet)
+            published = validator.publish(self.decided, self.subnet)
+            self.publication = validator.mirror(self.decided, published, self.subnet, self.hub)
             for shown in (self.plan, fetched, evaluated, self.decided, self.publication):
                 json.dumps(shown._repr_html_()).encode()
         return self
