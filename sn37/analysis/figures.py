@@ -7,9 +7,11 @@ axes. Scores are losses: lower is better. 2 to 64 models and 1 to 12 tasks have 
 from __future__ import annotations
 
 import itertools
+import math
 from typing import TYPE_CHECKING
 
 from sn37.analysis import drawing
+from sn37.analysis.copies import NEAR
 from sn37.analysis.drawing import style
 
 if TYPE_CHECKING:
@@ -32,6 +34,7 @@ __all__ = [
 ]
 
 _HATCHES = ("", "////", "....", "xxxx", "\\\\\\\\", "oo")
+_LEAST_DISTANCE = 1e-4
 _WRITTEN_CELLS = 12
 """Up to so many models a matrix has words in its cells; beyond, shades alone."""
 
@@ -250,20 +253,26 @@ def costs(epochs: DataFrame, ax: Axes | None = None) -> Axes:
 
 @drawing.styled
 def copies(distances: DataFrame, ax: Axes | None = None) -> Axes:
-    """Which models are near-copies: the distance of sampled weights between each two; dark is near.
+    """Which models are near-copies: the distance of sampled weights between each two, from white (1) to dark (0.0001).
 
-    distances: columns `uid, other, distance` (0: equal weights, 1: unrelated).
+    distances: columns `uid, block, other, distance` (0: equal weights, 1: unrelated); the oldest commitments first.
     """
-    table = distances.pivot_table("distance", "uid", "other")
+    order = distances.drop_duplicates("uid").sort_values(["block", "uid"])["uid"]
+    table = distances.pivot_table("distance", "uid", "other").reindex(index=order, columns=order)
     ax = drawing.axes(ax, rows=len(table), width=4.4 + 0.22 * len(table))
     ax.set_title("distance of weights (dark: near-copies)")
     if table.empty:
-        return drawing.say(ax, "no two models of one architecture")
-    ax.imshow(1 - table.clip(0, 1).fillna(1.0), vmin=0, vmax=1.5, aspect="auto")
-    if len(table) <= _WRITTEN_CELLS:
-        for (row, column), value in drawing.cells(table.to_numpy()):
-            if row != column and value == value:
-                ax.text(column, row, f"{value:.2g}", ha="center", va="center", fontsize=7)
+        return drawing.say(ax, "no two models of one shape with sketched weights")
+    orders = -table.clip(_LEAST_DISTANCE, 1).map(math.log10)
+    ax.imshow(orders, vmin=0, vmax=-1.5 * math.log10(_LEAST_DISTANCE), aspect="auto")
+    written = len(table) <= _WRITTEN_CELLS
+    for (row, column), value in drawing.cells(table.to_numpy()):
+        if written and value == value:
+            weight = "bold" if value < NEAR else "normal"
+            ax.text(column, row, f"{value:.2g}", ha="center", va="center", fontsize=7, fontweight=weight)
+        elif value < NEAR:
+            ax.plot(column, row, "o", color="black", markersize=3)
+    ax.set_xlabel(f"uid, oldest commitment first; {'bold' if written else 'a dot'}: below {NEAR:g}")
     ax.set_yticks(range(len(table)), [f"uid {uid}" for uid in table.index], fontsize=drawing.size(len(table)))
     ax.set_xticks(
         range(len(table.columns)), [str(uid) for uid in table.columns], fontsize=drawing.size(len(table)), rotation=90

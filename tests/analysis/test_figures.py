@@ -86,7 +86,9 @@ def weights(validators):
 
 def distances(count):
     pairs = itertools.product(range(count), range(count))
-    return pandas.DataFrame([{"uid": i, "other": j, "distance": min(1, abs(i - j) / 5)} for i, j in pairs])
+    distance = {0: 0.0, 1: 0.0004, 2: 0.03, 3: 0.4}
+    rows = [{"uid": i, "block": 9 - i, "other": j, "distance": distance.get(abs(i - j), 0.98)} for i, j in pairs]
+    return pandas.DataFrame([row for row in rows if row["uid"] != row["other"]])
 
 
 DRAWN = {

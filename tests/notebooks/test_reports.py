@@ -15,7 +15,7 @@ from sn37.errors import ConfigError
 from sn37.files import shipped
 from sn37.notebook import run_notebook
 
-FIGURES = {"competition_report": 8, "explore_epoch": 2, "replay_epoch": 1}
+FIGURES = {"competition_report": 9, "explore_epoch": 2, "replay_epoch": 1}
 
 
 @pytest.fixture(scope="module")
