@@ -11,7 +11,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from sn37.clock import Clock, generator, picked_up, seed_of
+from sn37.clock import Clock, generator, picked_up, seed_of, training_seed
 from sn37.competition import (
     Competition,
     Constraints,
@@ -126,4 +126,5 @@ __all__ = [
     "source",
     "subnet_weights",
     "task",
+    "training_seed",
 ]

@@ -5,9 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from sn37.evaluation.progress import bar
 from sn37.miner.history import History
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["live"]
 
@@ -20,7 +24,7 @@ def live(steps: int) -> Iterator[Callable[[History], None]]:
     from IPython import get_ipython
 
     if getattr(get_ipython(), "kernel", None) is not None:
-        with _figure() as show:
+        with _figure(steps) as show:
             yield show
     else:
         with _line(steps) as show:
@@ -28,30 +32,29 @@ def live(steps: int) -> Iterator[Callable[[History], None]]:
 
 
 @contextmanager
-def _figure() -> Iterator[Callable[[History], None]]:
-    """Redrawn with each score, and between them as often as a person sees."""
+def _figure(steps: int) -> Iterator[Callable[[History], None]]:
+    """Redrawn as often as a person sees, and once more at the end."""
     from IPython.display import display
     from matplotlib import pyplot
 
-    shown, drawn_at = display(display_id=True), 0.0  # type: ignore[no-untyped-call]
-    newest: list[History] = []
+    newest, drawn_at = History(steps), time.monotonic()
+
+    def drawn() -> Figure:
+        figure = newest.plot()
+        pyplot.close(figure)  # or the cell would show it once more at its end
+        return figure
+
+    shown = display(drawn(), display_id=True)  # type: ignore[no-untyped-call]
 
     def show(history: History) -> None:
-        nonlocal drawn_at
-        newest[:] = [history]
+        nonlocal newest, drawn_at
+        newest = history
         if time.monotonic() - drawn_at >= _REDRAW_S:
-            draw()
-
-    def draw() -> None:
-        nonlocal drawn_at
-        figure = newest[0].plot()
-        shown.update(figure)
-        pyplot.close(figure)
-        drawn_at = time.monotonic()
+            shown.update(drawn())
+            drawn_at = time.monotonic()
 
     yield show
-    if newest:
-        draw()
+    shown.update(drawn())
 
 
 @contextmanager

@@ -39,7 +39,7 @@ class Start:
     why: str = ""
     """Who it is of and why it was taken; "" where it was named."""
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return f"{self.model} ({self.why})" if self.why else self.model
 
 
