@@ -15,13 +15,16 @@ from base64 import b64decode
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from pydantic import TypeAdapter
 from pydantic_core import to_jsonable_python
 
 from sn37.errors import HubFault, ModelFault, SubmissionFault
 from sn37.workers.isolation import ForkServer, WorkerDied
+
+if TYPE_CHECKING:
+    from huggingface_hub import DatasetInfo, ModelInfo
 
 __all__ = ["Connection", "Refused", "RemoteFile", "RepoType", "listed"]
 
@@ -59,18 +62,20 @@ class RemoteFile:
     """Git's hash of the file, or of the pointer to it, in hex."""
 
 
-def listed(info: Any) -> list[RemoteFile]:
-    """The files of the library's `ModelInfo` or `DatasetInfo`, sorted by path. Raises HubFault."""
+def listed(info: ModelInfo | DatasetInfo) -> list[RemoteFile]:
+    """The files that the library's answer lists, sorted by path. Raises HubFault."""
     found = []
     for entry in info.siblings or ():
-        sha256 = None if entry.lfs is None else entry.lfs.sha256
-        size = entry.size if entry.lfs is None else entry.lfs.size
-        texts = all(isinstance(text, str) for text in (entry.rfilename, entry.blob_id, sha256 or ""))
-        if not texts or not isinstance(size, int) or size < 0 or not re.fullmatch("([0-9a-f]{64})?", sha256 or ""):
-            raise HubFault(f"the hub lists {entry.rfilename!r} of {info.id} without a size and a hash")
+        name, blob, size, sha256 = entry.rfilename, entry.blob_id, entry.size, None
+        if entry.lfs is not None:
+            size, sha256 = entry.lfs.size, entry.lfs.sha256
+        # The library takes what the hub says without a look at its types.
+        if not (isinstance(name, str) and isinstance(blob, str) and isinstance(size, int) and size >= 0) or (
+            sha256 is not None and not (isinstance(sha256, str) and re.fullmatch("[0-9a-f]{64}", sha256))
+        ):
+            raise HubFault(f"the hub lists {name!r} of {info.id} without a size and a hash")
         # What is no text in UTF-8 has no such file on the hub either.
-        path = entry.rfilename.encode(errors="replace").decode()
-        found.append(RemoteFile(path, size, sha256, entry.blob_id))
+        found.append(RemoteFile(name.encode(errors="replace").decode(), size, sha256, blob))
     if len(found) > _MAX_FILES:
         raise HubFault(f"the hub lists {len(found)} files of {info.id}; at most {_MAX_FILES} are read")
     return sorted(found, key=lambda file: file.path)
@@ -92,7 +97,7 @@ class Connection:
     """The wait after the first failed try, doubled after each further one."""
 
     def call(
-        self, job: str, answer: type[T], *, size_bytes: int = 0, max_file_bytes: int | None = None, **arguments: Any
+        self, job: str, answer: type[T], *, size_bytes: int = 0, max_file_bytes: int | None = None, **arguments: object
     ) -> T:
         """What the function of `sn37.hub.jobs` called `job` returns, checked to be an `answer`.
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from sn37.checks.files import StaticReport, check_files, check_size
 from sn37.competition import Constraints
@@ -74,13 +73,20 @@ def fetch_model(
         files = [file for file in listed if is_model_file(file.path)]
         check_size({file.path: file.size for file in files}, constraints)
         check_files([file.path for file in listed])
-        promised: dict[str, Any] = {"model": model, "hotkey": hotkey, "constraints": constraints}
         content = cache.known(f"{model.repo}@{model.commit}")
         lease = cache.find(content) if content else None
         if content is None or lease is None:
-            return _download(hub, cache, f"{model.repo}@{model.commit}", model.repo, files, promised)
+            return _download(hub, cache, files, model, hotkey, constraints)
         try:
-            report = hub.call("check", StaticReport, folder=lease.folder, content=content, **promised)
+            report = hub.call(
+                "check",
+                StaticReport,
+                folder=lease.folder,
+                content=content,
+                model=model,
+                hotkey=hotkey,
+                constraints=constraints,
+            )
         except BaseException:
             lease.close()
             raise
@@ -88,8 +94,9 @@ def fetch_model(
 
 
 def _download(
-    hub: Connection, cache: Cache, name: str, repo: str, files: list[RemoteFile], promised: dict[str, Any]
+    hub: Connection, cache: Cache, files: list[RemoteFile], model: ModelId, hotkey: str, constraints: Constraints
 ) -> FetchedModel:
+    name = f"{model.repo}@{model.commit}"
     total, largest = sum(file.size for file in files), max(file.size for file in files)
     with cache.incoming(total) as folder:
         # What is here under another name needs no weights; should it be gone by then, they are fetched after all.
@@ -99,11 +106,13 @@ def _download(
                 tuple[str, dict[str, str], StaticReport],
                 size_bytes=total,
                 max_file_bytes=largest + _SLACK_BYTES,
-                repo=repo,
+                repo=model.repo,
                 files=files,
                 folder=folder,
                 cached=cached,
-                **promised,
+                model=model,
+                hotkey=hotkey,
+                constraints=constraints,
             )
             lease = cache.find(content)
             if lease is not None:

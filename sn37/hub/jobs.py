@@ -11,11 +11,11 @@ import hashlib
 import os
 import shutil
 from base64 import b64decode, b64encode
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import httpx2
 from huggingface_hub import HfApi, get_session, hf_hub_url
@@ -33,9 +33,10 @@ from sn37.checks.files import StaticReport, check_contents, check_heads_size, ch
 from sn37.competition import Constraints
 from sn37.errors import EvaluatorFault, HubFault, ModelFault, Sn37Error, disk_fault, is_full
 from sn37.hub.connection import Connection, Refused, RemoteFile, RepoType, listed
-from sn37.hub.publish import make_public, publish
+from sn37.hub.publish import make_public, publish, repo_info
 from sn37.hub.session import open_session
 from sn37.submission import ModelId, content_hash, file_digest
+from sn37.workers.outcome import Message
 
 __all__ = ["run"]
 
@@ -44,7 +45,7 @@ _FIRST_READ_BYTES = 64 << 10
 _MAX_MODEL_REPO_FILES = 10_000
 
 
-def run(payload: Mapping[str, Any], report: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+def run(payload: Message, report: object) -> Message:
     """The worker's function: one job of `_JOBS`, answered or refused."""
     connection = Connection(**payload["connection"])
     open_session(connection, payload["time_limit_s"])
@@ -90,15 +91,15 @@ def _refusal(response: httpx2.Response, connection: Connection) -> Exception:
 
 def files(api: HfApi, *, repo: str, repo_type: RepoType, commit: str, private_too: bool) -> list[RemoteFile]:
     """The repo's files at that very commit: their sizes and hashes before any byte of them."""
-    info: Any = api.repo_info(repo, repo_type=repo_type, revision=commit, files_metadata=True)
+    info = repo_info(api, repo, repo_type, commit)
     if info.sha != commit:
         raise Refused("commit", f"{commit} names something else than a commit")
     if info.disabled:
         raise Refused("repo", "the repo is disabled")
     if not private_too and (info.private or info.gated):
         raise Refused("repo", "the repo is private or gated")
-    if repo_type == "model" and len(info.siblings or ()) > _MAX_MODEL_REPO_FILES:
-        raise ModelFault(f"{repo} holds {len(info.siblings)} files; a model has a few")
+    if repo_type == "model" and (count := len(info.siblings or ())) > _MAX_MODEL_REPO_FILES:
+        raise ModelFault(f"{repo} holds {count} files; a model has a few")
     return listed(info)
 
 

@@ -10,10 +10,10 @@ import hashlib
 from base64 import b64decode
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import httpx2
-from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, DatasetInfo, HfApi, ModelInfo
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
 from sn37.checks.files import carries_code
@@ -22,9 +22,16 @@ from sn37.hub.connection import RemoteFile, RepoType, listed
 from sn37.hub.session import PASSING, wait
 from sn37.submission import file_digest, is_model_file
 
-__all__ = ["make_public", "publish"]
+__all__ = ["make_public", "publish", "repo_info"]
 
 T = TypeVar("T")
+
+
+def repo_info(api: HfApi, repo: str, repo_type: RepoType, commit: str | None = None) -> ModelInfo | DatasetInfo:
+    """What the hub lists of a repo, the sizes and hashes of its files too; None for its newest commit."""
+    if repo_type == "model":
+        return api.model_info(repo, revision=commit, files_metadata=True)
+    return api.dataset_info(repo, revision=commit, files_metadata=True)
 
 
 def publish(
@@ -37,7 +44,7 @@ def publish(
     """
 
     def bring() -> str:
-        info = api.repo_info(repo, repo_type=repo_type, files_metadata=True)
+        info = repo_info(api, repo, repo_type)
         there = {file.path: file for file in listed(info)}
         stale = sorted(p for p in there if whole and p not in paths and (is_model_file(p) or carries_code(p)))
         if not stale and all(path in there and _same(there[path], file) for path, file in paths.items()):
@@ -47,8 +54,10 @@ def publish(
                 f"the repo {repo} is public already, so others could copy the files before you commit to them; "
                 "choose a new repo"
             )
-        operations: list[Any] = [CommitOperationDelete(path, is_folder=False) for path in stale]
-        operations += [CommitOperationAdd(path, file) for path, file in paths.items()]
+        operations: list[CommitOperationAdd | CommitOperationDelete] = [
+            *(CommitOperationDelete(path, is_folder=False) for path in stale),
+            *(CommitOperationAdd(path, file) for path, file in paths.items()),
+        ]
         message = f"Publish {len(paths)} file{'s' if len(paths) > 1 else ''}"
         return api.create_commit(repo, operations, commit_message=message, repo_type=repo_type, revision="main").oid
 

@@ -10,14 +10,14 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from sn37.workers.isolation import Cancel
 from sn37.workers.outcome import Message, Outcome, WorkerDied
 
 __all__ = ["Executor", "Limits", "OnProgress", "Outcome", "Payload", "Payloads", "in_parallel", "retried"]
 
-Payload = Mapping[str, Any]
+Payload = Mapping[str, object]
 Payloads = Iterable[tuple[str, Payload]]
 """Keys and JSON data."""
 

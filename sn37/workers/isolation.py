@@ -5,8 +5,8 @@ and a memory limit; it is killed hard, with everything it started. Payload, resu
 size; nothing is unpickled. The function is named, `"module:function"`, and is called with
 (payload, report), where `report` sends a small dict to `on_progress`.
 
-`call` starts Python anew each time. A `ForkServer` imports the heavy libraries once and forks each worker from
-that clean process, which has loaded no model and runs nothing else: the same isolation, seconds sooner.
+A `ForkServer` imports the heavy libraries once and forks each worker from that clean process, which has loaded no
+model and runs nothing else: the same isolation as in a Python started anew, seconds sooner.
 
 What it does not protect against is said in `sn37.workers.sandbox`.
 """
@@ -25,7 +25,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from sn37.errors import ConfigError, Sn37Error
 from sn37.scratch import ScratchFolder
@@ -34,7 +34,7 @@ from sn37.workers.forkserver import MAX_MESSAGE_BYTES, Request
 from sn37.workers.outcome import Message, Outcome, WorkerDied, unpacked
 from sn37.workers.sandbox import Network
 
-__all__ = ["Cancel", "ForkServer", "WorkerDied", "call"]
+__all__ = ["Cancel", "ForkServer", "WorkerDied"]
 
 MAX_RESULT_BYTES = 256 << 20
 _GRACE_S = 120.0
@@ -68,12 +68,6 @@ class Cancel:
         finally:
             with self._lock:
                 self._open.discard(connection)
-
-
-def call(function: str, payload: Mapping[str, Any], *, network: Network = "isolated", **limits: Any) -> Message:
-    """`ForkServer.call` in a Python that was started for it alone."""
-    with ForkServer(network=network) as server:
-        return server.call(function, payload, **limits)
 
 
 class ForkServer:
@@ -149,7 +143,7 @@ class ForkServer:
     def call(
         self,
         function: str,
-        payload: Mapping[str, Any],
+        payload: Mapping[str, object],
         *,
         time_limit_s: float,
         memory_bytes: int | None = None,

@@ -17,13 +17,19 @@ import psutil
 import pytest
 
 from sn37 import errors
-from sn37.workers.isolation import ForkServer, WorkerDied, call
+from sn37.workers.isolation import ForkServer, WorkerDied
+from sn37.workers.sandbox import Network
 
 
 @pytest.fixture(scope="module")
 def server(functions: str) -> Iterator[ForkServer]:
     with ForkServer([functions]) as server:
         yield server
+
+
+def call(function: str, payload: dict[str, Any], *, network: Network = "isolated", **limits: Any) -> dict[str, Any]:
+    with ForkServer(network=network) as server:
+        return server.call(function, payload, **limits)
 
 
 def run(server: ForkServer, name: str, payload: dict[str, Any] | None = None, **limits: Any) -> dict[str, Any]:
@@ -96,11 +102,12 @@ import sys
 from unshare_denied import deny
 from sn37.errors import ConfigError
 from sn37.workers.executors import Limits, LocalExecutor
-from sn37.workers.isolation import call
+from sn37.workers.isolation import ForkServer
 if not deny():
     sys.exit(77)
 try:
-    print("started", call("worker_functions:echo", {}, time_limit_s=60))
+    with ForkServer() as server:
+        print("started", server.call("worker_functions:echo", {}, time_limit_s=60))
 except ConfigError as error:
     print(error)
 try:
@@ -108,8 +115,8 @@ try:
         print("started", list(executor.run("worker_functions:echo", [("a", {})], Limits(60.0))))
 except ConfigError as error:
     print(error)
-found = call("worker_functions:surroundings", {"port": 1}, time_limit_s=60, network="isolation not required")
-print(found["reached"])
+with ForkServer(network="isolation not required") as server:
+    print(server.call("worker_functions:surroundings", {"port": 1}, time_limit_s=60)["reached"])
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     if done.returncode == 77:
@@ -192,8 +199,8 @@ def test_a_lost_server_is_told_and_started_again(functions: str) -> None:
 @pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGTERM])
 def test_workers_end_with_the_program_that_started_them(functions: str, sent: signal.Signals) -> None:
     program = (
-        "from sn37.workers.isolation import call\n"
-        f"call('{functions}:loops_with_children', {{}}, time_limit_s=600,"
+        "from sn37.workers.isolation import ForkServer\n"
+        f"ForkServer().call('{functions}:loops_with_children', {{}}, time_limit_s=600,"
         " on_progress=lambda m: print(*m['pids'], flush=True))\n"
     )
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as process:
