@@ -27,6 +27,10 @@ class ReferenceEngine:
         self.model = model
         self.sequence_length = sequence_length
 
+    def plan(self) -> dict[str, int | float]:
+        """{}: no row shares a batch with another."""
+        return {}
+
     def losses(self, rows: Sequence[LossRow], progress: Progress | None = None) -> list[float]:
         """For each row the sum of cross-entropies of its targets, in nats."""
         results = []

@@ -11,18 +11,28 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, cast
+
+from pydantic import TypeAdapter
+from pydantic_core import to_jsonable_python
 
 from sn37.competition import Competition, Constraints, Evaluation
+from sn37.engine.interface import Engine
 from sn37.errors import ConfigError, EvaluatorFault, ModelFault
 from sn37.evaluation.sketch import sketch_of
-from sn37.methods import METHODS, Row, TokenizerFault, method, rows_of
+from sn37.methods import METHODS, Row, Tokenizer, TokenizerFault, method, rows_of
 from sn37.records.codec import Plain, to_data, typed
 from sn37.records.results import MAX_REPLY_CHARACTERS, Measurement, TaskResult
 from sn37.sample import Sample, from_record, to_record
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from sn37.engine.fast import FastEngine
+    from sn37.engine.reference import ReferenceEngine
 
 __all__ = ["Job", "Task", "engine_of", "evaluate", "measure", "tokenize"]
 
@@ -30,8 +40,10 @@ Report = Callable[[dict[str, object]], None]
 _REPORT_EVERY_S = 0.2
 
 
-def _read_samples(data: Any) -> tuple[Sample, ...] | Path:
-    return Path(data) if isinstance(data, str) else tuple(from_record(record) for record in data)
+def _read_samples(data: object) -> tuple[Sample, ...] | Path:
+    if isinstance(data, list):
+        return tuple(from_record(record) for record in data)
+    return Path(str(data))
 
 
 def _written_samples(samples: Sequence[Sample] | Path) -> object:
@@ -117,21 +129,21 @@ def measure(job: Job, report: Report | None = None) -> Measurement:
     _prepare(job)
     report({"stage": "load"})
     began = time.perf_counter()
-    tokenizer, model = _load(job)
-    sketch = sketch_of(model)
+    loaded, model = _load(job)
+    tokenizer, sketch = _for_methods(loaded), sketch_of(model)
     load_s = time.perf_counter() - began
     engine = engine_of(job.engine, model, job.constraints, job.evaluation)
-    known = json.loads(job.rows.read_text()) if job.rows else {}
+    rows = TypeAdapter(dict[str, tuple[Row, ...]]).validate_json(job.rows.read_bytes()) if job.rows else {}
     with _owned(job):
         run = partial(_run_task, job, tokenizer=tokenizer, engine=engine, report=report)
-        tasks = {task.name: run(task, known=known.get(task.name)) for task in job.tasks}
+        tasks = {task.name: run(task, rows=rows.get(task.name)) for task in job.tasks}
     return Measurement(
         tasks=tasks,
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         device=torch.cuda.get_device_name() if job.device == "cuda" else "cpu",
         dtype=job.dtype or job.constraints.dtype,
         engine=job.engine,
-        plan=engine.plan() if job.engine == "fast" else {},
+        plan=engine.plan(),
         load_s=load_s,
         memory_bytes=_peak_bytes(job.device),
         sketch=sketch,
@@ -146,15 +158,14 @@ def tokenize(payload: Mapping[str, object], report: Report | None = None) -> dic
     job = typed(Job, payload, "a job")
     _prepare(job)
     assert job.tokenizer is not None, "models that bring their own tokenizer have no rows in common"
-    tokenizer = _competition_tokenizer(job.tokenizer)
-    found: dict[str, object] = {}
+    tokenizer = _for_methods(_competition_tokenizer(job.tokenizer))
+    found: dict[str, tuple[Row, ...]] = {}
     with _owned(job):
         for task in job.tasks:
             made = METHODS[task.method](**task.method_args)
             length = job.constraints.sequence_length
-            rows = rows_of(made, _samples(task), tokenizer, length, own_tokenizer=False)
-            found[task.name] = [astuple(row) for row in rows]
-    return found
+            found[task.name] = rows_of(made, _samples(task), tokenizer, length, own_tokenizer=False)
+    return {name: to_jsonable_python(rows) for name, rows in found.items()}
 
 
 def _prepare(job: Job) -> None:
@@ -190,7 +201,7 @@ def _owned(job: Job) -> Iterator[None]:
         raise EvaluatorFault(f"the competition's tokenizer: {error}") from error
 
 
-def _load(job: Job) -> tuple[Any, Any]:
+def _load(job: Job) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
     """The tokenizer and the inspected model, the model first, as the protocol orders its checks."""
     from sn37.checks.tokenizer import load_tokenizer
     from sn37.checks.weights import check_vocabulary, inspect
@@ -202,7 +213,7 @@ def _load(job: Job) -> tuple[Any, Any]:
     return tokenizer, model
 
 
-def _competition_tokenizer(folder: Path) -> Any:
+def _competition_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     from sn37.checks.tokenizer import load_tokenizer
 
     try:
@@ -211,7 +222,14 @@ def _competition_tokenizer(folder: Path) -> Any:
         raise EvaluatorFault(f"the competition's tokenizer cannot be loaded: {error}") from error
 
 
-def engine_of(name: str, model: Any, constraints: Constraints, evaluation: Evaluation) -> Any:
+def _for_methods(tokenizer: PreTrainedTokenizerBase) -> Tokenizer:
+    """What a method sees of it: `decode` as of one sequence; of many, which no method asks for, it gives a list."""
+    return cast(Tokenizer, tokenizer)
+
+
+def engine_of(
+    name: str, model: PreTrainedModel, constraints: Constraints, evaluation: Evaluation
+) -> FastEngine | ReferenceEngine:
     """The engine called `name` over a loaded model."""
     if name == "reference":
         from sn37.engine.reference import ReferenceEngine
@@ -225,9 +243,9 @@ def engine_of(name: str, model: Any, constraints: Constraints, evaluation: Evalu
 
 
 def _run_task(
-    job: Job, task: Task, tokenizer: Any, engine: Any, report: Report, known: Sequence[Sequence[Any]] | None
+    job: Job, task: Task, tokenizer: Tokenizer, engine: Engine, report: Report, rows: tuple[Row, ...] | None
 ) -> TaskResult:
-    """One task's raw score and what it came from. known: its rows, where `tokenize` has made them."""
+    """One task's raw score and what it came from. rows: where `tokenize` has made them."""
     samples = _samples(task)
     made = METHODS[task.method](**task.method_args)
     done = {"rows": 0, "tokens": 0}
@@ -246,11 +264,9 @@ def _run_task(
             say()
 
     say()
-    if known is None:
+    if rows is None:
         own = job.tokenizer is None
         rows = rows_of(made, samples, tokenizer, engine.sequence_length, own_tokenizer=own)
-    else:
-        rows = tuple(Row(sample, tuple(tokens), *rest) for sample, tokens, *rest in known)
     result = made.score(rows, samples, tokenizer, engine, progress)
     if not all(math.isfinite(value) for value in (result.score, *result.values)):
         raise ModelFault(f"{task.name}: the raw score is not finite")

@@ -224,7 +224,7 @@ def test_what_does_not_fit_is_cut_alike_by_the_competition_s_tokenizer_and_guess
     samples = {**SAMPLES, "TEXTS": [TextSample(long)], "REPLIES": [ReferenceSample("Say it.", long)]}
     fixed, own = (measure(Job.of(competition(), folder, samples, tokenizer=t)).tasks for t in (tokenizer, None))
     rows: Any = tokenize(Job.of(competition(), folder, samples, tokenizer=tokenizer).payload())
-    assert (len(rows["TEXTS"][0][1]), len(rows["REPLIES"][0][1])) == (128, 128)
+    assert (len(rows["TEXTS"][0]["tokens"]), len(rows["REPLIES"][0]["tokens"])) == (128, 128)
     for task in ("TEXTS", "REPLIES"):
         assert fixed[task].details[0]["tokens"] == 127
         assert fixed[task].score != own[task].score == 8 * math.log(2)
