@@ -16,6 +16,9 @@ from sn37.checks.tokenizer import byte_tokenizer
 from sn37.cli import app
 from sn37.competitions import public as public_competition
 from sn37.competitions import read_competition, write_competition
+from sn37.validator.mirror import log_epochs
+from sn37.validator.plan import Plan
+from sn37.validator.settings import Settings
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -37,7 +40,9 @@ def place(tmp_path_factory):
     for name, noise in (("40-steps", 1.0), ("120-steps", 0.0)):
         save_model(folder / "out/demo/world/models" / name, noise)
         byte_tokenizer().save_pretrained(folder / "out/demo/world/models" / name)
-    simulate(folder / "out/demo/validator-1/validator/records", epochs=4, models=4)
+    root = folder / "out/demo/validator-1/validator"
+    manifest = simulate(root / "records", epochs=4, models=4).epoch().manifest
+    log_epochs(Plan(Settings(root=root), manifest, newest=True), next(iter(manifest.uids)))
     return folder
 
 
@@ -53,6 +58,7 @@ def test_the_python_runs(text, place, monkeypatch):
 
     known = [(registry, dict(registry._factories)) for registry in (SOURCES, METHODS)]
     monkeypatch.chdir(place)
+    monkeypatch.setenv("HOME", str(place))
     if "my-model" in text:  # a person's own model; one that a public competition takes has billions of parameters
         text = text.replace("miner.preflight(", "miner.preflight  # (")
     try:

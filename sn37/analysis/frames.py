@@ -177,6 +177,8 @@ def _walk(
     named = source if isinstance(source, Mapping) else {"": source}
     for name, given in named.items():
         records = given if isinstance(given, Records) else Records(Path(given))
+        if isinstance(given, str) and "://" in given:
+            raise ConfigError(f"{given} is read first: give sn37.open_records({given!r})")
         if not records.competitions():
             raise ConfigError(f"there are no records in {records.root}; expected a validator's folder `records`")
         for competition_id in records.competitions():

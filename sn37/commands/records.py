@@ -14,11 +14,14 @@ if TYPE_CHECKING:
 
 __all__ = ["compare", "records", "replay"]
 
-_FOLDER = typer.Argument(help="A validator's folder, its `records`, or one epoch's folder.")
+_SOURCE = typer.Argument(
+    help="A validator's folder, its `records`, one epoch's folder; or where it publishes them: hf://user/dataset, "
+    "wandb://entity/project/run, a .wandb file."
+)
 
 
 def records(
-    folder: Annotated[Path, _FOLDER] = Path("validator"),
+    folder: Annotated[str, _SOURCE] = "validator",
     verify: Annotated[
         bool, typer.Option("--verify", help="Work digests, scores and decisions out again and compare them.")
     ] = False,
@@ -93,7 +96,7 @@ def replay(
         raise typer.Exit(1)
 
 
-def compare(first: Annotated[Path, _FOLDER], second: Annotated[Path, _FOLDER]) -> None:
+def compare(first: Annotated[str, _SOURCE], second: Annotated[str, _SOURCE]) -> None:
     """Show where two validators' records of the same epochs differ, and why they may. Exit code 1 where they do."""
     from sn37.analysis.comparison import compare as compared
     from sn37.analysis.comparison import paired
@@ -110,18 +113,22 @@ def compare(first: Annotated[Path, _FOLDER], second: Annotated[Path, _FOLDER]) -
         raise typer.Exit(1)
 
 
-def _epochs(folder: Path) -> list[Epoch]:
-    """The decided epochs in a validator's folder, in its `records`, or in one epoch's own folder."""
-    from sn37.records.epochs import Epoch, Records
+def _epochs(source: Path | str) -> list[Epoch]:
+    """The decided epochs in a validator's folder, in its `records`, in one epoch's own folder, or published."""
+    from sn37.data import open_records
+    from sn37.records.epochs import Epoch
 
+    folder = Path(source)
     if (folder / "decision.json").is_file():
         return [Epoch(folder.absolute())]
-    for place in (folder / "records", folder):
-        records = Records(place.absolute())
+    for place in (folder / "records", source):
+        records = open_records(place)
+        if isinstance(records, dict):
+            raise ConfigError(f"{source} holds the records of {len(records)} validators; name a run of one of them")
         found = [epoch for id in records.competitions() for epoch in records.sealed(id)]
         if found:
             return found
-    raise ConfigError(f"there is no decided epoch in {folder}; expected a validator's folder, or an epoch's")
+    raise ConfigError(f"there is no decided epoch in {source}; expected a validator's folder, or an epoch's")
 
 
 def _bytes(folder: Path) -> int:

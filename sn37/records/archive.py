@@ -16,7 +16,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import PurePath
 from typing import Annotated, Any
-from urllib.parse import urlsplit
 
 from sn37.documents import mistakes
 from sn37.errors import EvaluatorFault, disk_faults
@@ -73,12 +72,7 @@ def pack(epoch: Epoch, max_bytes: int | None = None) -> bytes:
     """
     manifest, published = epoch.manifest, epoch.read(Publication)
     document = _Document(
-        manifest=replace(
-            manifest,
-            network=_without_secrets(manifest.network),
-            hub=manifest.hub and _without_secrets(manifest.hub),
-            own_tasks={PurePath(name).name: digest for name, digest in manifest.own_tasks.items()},
-        ),
+        manifest=_public(manifest),
         decision=epoch.decision,
         published=published and replace(published, chain="", mirror="", upload=""),
         results=tuple(epoch.results.values()),
@@ -103,7 +97,7 @@ def unpack(packed: bytes, records: Records, origin: str, place: str) -> Epoch:
     wrong = next(_mistakes(document), None)
     if wrong is not None:
         raise EvaluatorFault(f"{place}: {wrong}")
-    manifest = document.manifest
+    manifest = _public(document.manifest)
     folder = records.root / str(manifest.competition.id) / str(manifest.sync_block)
     for old in (folder, folder.with_name(f"{folder.name}.work")):
         with disk_faults(old):
@@ -124,10 +118,11 @@ def origin_of(records: Records, competition_id: int, sync_block: int) -> str:
     return path.read_text(encoding="utf-8") if path.is_file() else ""
 
 
-def _without_secrets(address: str) -> str:
-    """A network's name as it is; of a URL only scheme, host and port: keys travel in all other parts."""
-    parts = urlsplit(address)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}" if parts.netloc else address
+def _public(manifest: Manifest) -> Manifest:
+    """The manifest without addresses and folders: keys travel in addresses, and nobody's are to be reached."""
+    network = "" if "://" in manifest.network else manifest.network
+    own_tasks = {PurePath(name).name: digest for name, digest in manifest.own_tasks.items()}
+    return replace(manifest, network=network, hub=None, own_tasks=own_tasks)
 
 
 def _zipped(data: Mapping[str, object]) -> bytes:

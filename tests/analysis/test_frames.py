@@ -136,6 +136,8 @@ def test_no_records_is_one_sentence_and_makes_nothing(tmp_path):
     with pytest.raises(ConfigError, match=r"there are no records in .*nowhere; expected a validator's folder"):
         frames.models(tmp_path / "nowhere")
     assert not (tmp_path / "nowhere").exists()
+    with pytest.raises(ConfigError, match=r"hf://a/b is read first: give sn37\.open_records\('hf://a/b'\)"):
+        frames.models("hf://a/b")
 
 
 def test_every_figure_draws_from_the_frames(records):

@@ -4,10 +4,13 @@ from dataclasses import replace
 
 import pytest
 
+from sn37 import open_records, validator
+from sn37.analysis import frames
 from sn37.devnet.chain.state import neurons_at
 from sn37.errors import ConfigError
 from sn37.records.decision import Publication
 from sn37.records.epochs import Records
+from sn37.validator.scores import mistakes_of
 
 STRANGER = "5C4hrfjw9DjXZTzV3MwzrrAr9P1MJhSrvWGWqi1eSuyUpnhM"
 
@@ -95,6 +98,26 @@ def test_a_wandb_that_fails_stops_nothing(small, tmp_path, monkeypatch):
     epoch = small.epoch(tmp_path / "home", wandb="offline")
     assert epoch.publication.mirror.endswith("RuntimeError: no such account")
     assert epoch.publication.chain.startswith("weights set")
+
+
+def test_what_is_published_of_an_epoch_says_what_its_record_says(small, tmp_path):
+    small.submit("best", 0.0)
+    small.submit("broken", {"config.json": b"{}"})
+    small.next_epoch()
+    epoch = small.epoch(tmp_path, wandb="offline")
+    hub = small.hub(tmp_path, token=small.server.token_of("vali"))
+    published = validator.mirror(
+        replace(epoch.decided, plan=replace(epoch.plan, settings=replace(epoch.settings, publish_records="vali/rec"))),
+        *(epoch.publication, epoch.subnet, hub),
+    )
+    assert published.mirror.startswith("epoch 1 of 50 in the offline run validator-0-")
+    assert published.upload == "1 epoch uploaded to vali/rec, 0 waiting"
+    own = Records(tmp_path / "records")
+    for source in (tmp_path / "wandb", "hf://vali/rec"):
+        there = open_records(source, hub=small.hub(tmp_path), cache=tmp_path / "cache")
+        for kind in frames.COLUMNS:
+            assert getattr(frames, kind)(there).equals(getattr(frames, kind)(own)), (source, kind)
+        assert mistakes_of(there.epoch()) == mistakes_of(own.epoch()) == []
 
 
 def test_a_competition_changed_after_its_epoch_changes_nothing_that_is_decided(decided, tmp_path):

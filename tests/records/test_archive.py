@@ -38,25 +38,23 @@ def test_what_is_unpacked_is_what_was_packed(records, tmp_path):
     assert origin_of(there, COMPETITION.id, 1) == ""
 
 
-def test_what_concerns_the_validators_own_machine_is_not_packed(records, tmp_path):
+def test_addresses_and_folders_are_neither_packed_nor_unpacked(records, tmp_path):
     epoch = unpack(pack(newest(records)), Records(tmp_path), "", "here")
-    own = {"/home/me/tasks.py": "digest", "package:entry": None}
-    epoch.write(
-        replace(
-            epoch.manifest,
-            network="wss://me:password@node.example:9944/key-in-the-path?apikey=1",
-            hub="https://me:password@hub.example/path",
-            own_tasks=own,
-        )
-    )
-    published = epoch.read(Publication)
-    epoch.write(replace(published, chain="not set: wss://me:password@node.example", mirror="/home/me"))
-    text = gzip.decompress(pack(Epoch(epoch.folder)))
-    for private in (b"/home/me", b"password", b"key-in-the-path", b"apikey"):
-        assert private not in text
-    made = opened(pack(Epoch(epoch.folder)))["manifest"]
-    assert (made["network"], made["hub"]) == ("wss://node.example:9944", "https://hub.example")
-    assert set(made["own_tasks"]) == {"tasks.py", "package:entry"}
+    private = {
+        "network": "wss://me:password@node.example:9944/key-in-the-path?apikey=1",
+        "hub": "https://me:password@hub.example/path",
+        "own_tasks": {"/home/me/tasks.py": "digest", "package:entry": None},
+    }
+    epoch.write(replace(epoch.manifest, **private))
+    told = {"chain": "not set: wss://me:password@node.example", "mirror": "/home/me", "upload": "/home/me"}
+    epoch.write(replace(epoch.read(Publication), **told))
+    data = opened(pack(Epoch(epoch.folder)))
+    for secret in ("/home/me", "password", "key-in-the-path", "apikey", "example"):
+        assert secret not in json.dumps(data)
+    data["manifest"] |= private
+    again = unpack(gzip.compress(json.dumps(data).encode()), Records(tmp_path / "there"), "", "here").manifest
+    assert (again.network, again.hub) == ("", None)
+    assert set(again.own_tasks) == {"tasks.py", "package:entry"}
 
 
 def talkative(epoch, root):

@@ -6,9 +6,11 @@ from types import SimpleNamespace
 import pytest
 from faulty_hub import Fault, FaultyHub
 from simulated import COMPETITION, newest, simulate, submission
+from typer.testing import CliRunner
 
 from sn37 import open_records
 from sn37.analysis import frames
+from sn37.cli import app
 from sn37.data.logs import read_log
 from sn37.errors import ConfigError
 from sn37.hub import Hub
@@ -54,7 +56,7 @@ def broken_wandb(folder):
     return str(folder)
 
 
-def test_what_is_mirrored_is_read_back_to_equal_frames(simulated, tmp_path):
+def test_what_is_mirrored_is_read_back_to_equal_frames(simulated, tmp_path, monkeypatch):
     plan = planned(simulated, 4, tmp_path, wandb_project="own-project", wandb_entity="ann")
     log_epochs(plan, HOTKEY)
     assert {one.run for one in published(plan)} == {"validator-3-2026-01-01_00-00-00"}
@@ -72,7 +74,9 @@ def test_what_is_mirrored_is_read_back_to_equal_frames(simulated, tmp_path):
         "version": "0.1.0",
         "type": "validator",
     }
-    assert max(len(row["record"]) for row in run.history) < 20_000
+    monkeypatch.setenv("HOME", str(tmp_path))
+    told = CliRunner().invoke(app, ["compare", str(tmp_path), str(log)])
+    assert (told.exit_code, told.output.count("equal to the last digit")) == (0, 4), told.output
 
 
 def test_an_outage_is_caught_up_with_in_order_and_once(simulated, tmp_path, monkeypatch):
