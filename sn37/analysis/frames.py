@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, TypedDict, Unpack
 from sn37 import incentive
 from sn37.analysis import copies, stats
 from sn37.analysis.columns import COLUMNS
+from sn37.competition import EvalTask
 from sn37.errors import ConfigError
 from sn37.records.decision import Decision, Publication
 from sn37.records.epochs import Epoch, Records
@@ -323,6 +324,18 @@ def task_rows(outcome: TaskResult, drawn: Sequence[Sample]) -> Iterator[Row]:
             "taken": "" if taken is None else str(taken),
             "tokens": detail.get("tokens"),
         }
+
+
+def task_pair(
+    task: EvalTask, first: TaskResult, second: TaskResult, drawn: Sequence[Sample] | None = None
+) -> stats.TaskPair:
+    """Two models' values on the samples of a task that both have. drawn: the samples, which tell the groups."""
+    values = [dict(zip(one.places, one.values, strict=True)) for one in (first, second)]
+    counts = dict(zip(first.places, first.counts or (1,) * len(first.values), strict=True))
+    both = [place for place in values[0] if place in values[1]]
+    mine, theirs = ([of[place] for place in both] for of in values)
+    groups = None if drawn is None else [drawn[place].group or place for place in both]
+    return stats.TaskPair(mine, theirs, groups, task.weight, task.normalization, [counts[place] for place in both])
 
 
 def _texts(sample: Sample) -> tuple[str, str]:

@@ -11,7 +11,7 @@ from itertools import combinations
 from typing import TYPE_CHECKING
 
 from sn37.analysis import stats
-from sn37.analysis.frames import task_rows
+from sn37.analysis.frames import task_pair, task_rows
 from sn37.competition import EvalTask
 from sn37.errors import ConfigError, ModelFault
 from sn37.html import table
@@ -129,16 +129,9 @@ class LocalResult:
 
     def _pair(self, task: EvalTask, first: str, second: str) -> stats.TaskPair:
         """Two models' values on the samples that both have."""
-        outcomes = []
-        for name in (first, second):
-            found = self.measured[name]
-            assert isinstance(found, Measurement)
-            outcomes.append(found.tasks[task.name])
-        values = [dict(zip(one.places, one.values, strict=True)) for one in outcomes]
-        both = [place for place in values[0] if place in values[1]]
-        groups = [self.drawn[task.name][place].group or place for place in both]
-        mine, theirs = ([of[place] for place in both] for of in values)
-        return stats.TaskPair(mine, theirs, groups, task.weight, task.normalization)
+        one, other = (self.measured[name] for name in (first, second))
+        assert isinstance(one, Measurement) and isinstance(other, Measurement)
+        return task_pair(task, one.tasks[task.name], other.tasks[task.name], self.drawn[task.name])
 
     def __repr__(self) -> str:
         lines = [f"seed {self.seed}; losses, lower is better"]

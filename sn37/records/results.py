@@ -44,6 +44,13 @@ class TaskResult(ShownByValue):
         """The index of each value's sample."""
         return self.samples or range(len(self.values))
 
+    @property
+    def counts(self) -> tuple[int, ...] | None:
+        """How often each value counts in the score: as often as its sample has rules (`if_eval`); None: once."""
+        rules = [detail.get("followed") for detail in self.details]
+        found = tuple(sum(map(len, each)) for each in rules if isinstance(each, list | tuple))
+        return found if found and len(found) == len(self.values) else None
+
     def groups(self, drawn: Sequence[Sample]) -> list[str | int]:
         """The group of each value, to count values by; a sample without one stands alone.
 
