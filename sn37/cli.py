@@ -33,8 +33,8 @@ app.command("replay")(records.replay)
 app.command("compare")(records.compare)
 app.add_typer(competitions.app, name="competitions")
 app.add_typer(devnet.app, name="devnet")
-app.add_typer(validator.app, name="validator")
 app.add_typer(miner.app, name="miner")
+app.add_typer(validator.app, name="validator")
 
 
 def _version(value: bool) -> None:

@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from sn37.analysis import copies, figures, frames, stats
+from sn37.analysis.explanation import explain
 
-__all__ = ["copies", "figures", "frames", "stats"]
+__all__ = ["copies", "explain", "figures", "frames", "stats"]

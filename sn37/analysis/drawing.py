@@ -7,6 +7,8 @@ colour-blind. Knows nothing of what is drawn.
 from __future__ import annotations
 
 import functools
+import io
+from base64 import b64encode
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -19,7 +21,9 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 __all__ = [
+    "as_html",
     "axes",
+    "beside",
     "blocks",
     "cells",
     "legend_beside",
@@ -102,6 +106,11 @@ def short(text: str, most: int = _MAX_LABEL) -> str:
     return f"{text[: most - 1 - half]}…{text[-half:]}"
 
 
+def beside(ax: Axes, row: float, text: str, *ends: float) -> None:
+    """A text to the right of what lies between these ends in a row."""
+    ax.annotate(text, (max(ends), row), xytext=(5, 0), textcoords="offset points", va="center", fontsize=8)
+
+
 def size(rows: int) -> float:
     """Size of a row's text: smaller the more rows there are."""
     return 8.5 if rows <= 24 else 6.5
@@ -131,6 +140,18 @@ def blocks(ax: Axes, blocks: Iterable[float]) -> None:
     found = sorted({int(block) for block in blocks})
     ax.set_xticks(found if len(found) <= 6 else found[:: -(-len(found) // 6)])
     ax.xaxis.set_major_formatter(lambda block, _: f"{int(block):,}")
+
+
+def as_html(ax: Axes) -> str:
+    """The axes' figure as an image inside a page; the figure is closed."""
+    from matplotlib import pyplot
+    from matplotlib.figure import Figure
+
+    figure, png = ax.get_figure(), io.BytesIO()
+    assert isinstance(figure, Figure)
+    figure.savefig(png, format="png", bbox_inches="tight")
+    pyplot.close(figure)
+    return f'<img alt="" src="data:image/png;base64,{b64encode(png.getvalue()).decode()}">'
 
 
 def legend_beside(ax: Axes) -> None:

@@ -24,12 +24,14 @@ __all__ = [
     "costs",
     "differences",
     "duel",
+    "epsilon_decay",
     "leaderboard",
     "reasons",
     "reign",
     "style",
     "task_profile",
     "task_scores",
+    "waterfall",
     "weights",
 ]
 
@@ -297,4 +299,48 @@ def differences(samples: DataFrame, ax: Axes | None = None) -> Axes:
         ax.annotate(f"{(apart != 0).mean():.0%} differ", (1.02, row), xycoords=("axes fraction", "data"), va="center")
     ax.axvline(0.0, color="black", linewidth=0.8)
     drawing.models_down(ax, tasks)
+    return ax
+
+
+@drawing.styled
+def waterfall(tasks: DataFrame, start: tuple[str, float], end: tuple[str, float], ax: Axes | None = None) -> Axes:
+    """From one model's score, on top, task by task to another one's, below; dark: the other is behind, white: ahead.
+
+    tasks: rows in their order, columns `task, difference`, as `Explanation.tasks` has them. start, end: each model's
+    name and score.
+    """
+    ax = drawing.axes(ax, rows=len(tasks) + 3)
+    drawing.title(ax, f"from {start[0]} to {end[0]} (dark: {end[0]} is behind)", "score (loss: lower is better)")
+    reached = [start[1], *(start[1] + tasks["difference"].cumsum())]
+    for row, (before, after) in enumerate(itertools.pairwise(reached), 1):
+        behind = after > before
+        ax.barh(row, after - before, left=before, color="0.35" if behind else "white", edgecolor="0.2", linewidth=0.8)
+        ax.plot([after, after], [row, row + 1], color="0.5", linewidth=0.7, linestyle=":")
+        drawing.beside(ax, row, f"{after - before:+.4g}", before, after)
+    for row, (_, score) in ((0, start), (len(tasks) + 1, end)):
+        ax.scatter([score], [row], color="black", zorder=3)
+        drawing.beside(ax, row, f"{score:.6g}", score)
+    names = [drawing.short(str(task)) for task in tasks["task"]]
+    drawing.models_down(ax, [start[0], *names, end[0]])
+    ax.use_sticky_edges = False
+    ax.margins(x=0.15)
+    ax.grid(axis="x")
+    return ax
+
+
+@drawing.styled
+def epsilon_decay(needed: DataFrame, score: float | None = None, ax: Axes | None = None) -> Axes:
+    """What a later commitment has to be below to win, block by block, and where a score stands.
+
+    needed: columns `block, needed`. The score wins from where the line is above it.
+    """
+    ax = drawing.axes(ax, rows=6)
+    drawing.title(ax, "what a later commitment has to be below, as epsilon decays", "block (12 s each)")
+    ax.set_ylabel("score (loss: lower is better)")
+    ax.plot(needed["block"], needed["needed"], color="black", label="needed: below this line")
+    if score is not None:
+        ax.axhline(score, color="0.4", linestyle="--", label="this score")
+    drawing.blocks(ax, needed["block"])
+    ax.margins(y=0.2)
+    drawing.legend_beside(ax)
     return ax

@@ -11,7 +11,7 @@ from itertools import combinations
 from typing import TYPE_CHECKING
 
 from sn37.analysis import stats
-from sn37.analysis.frames import task_pair, task_rows
+from sn37.analysis.outcomes import task_pair, task_rows
 from sn37.competition import EvalTask
 from sn37.errors import ConfigError, ModelFault
 from sn37.html import table

@@ -91,6 +91,23 @@ def distances(count):
     return pandas.DataFrame([row for row in rows if row["uid"] != row["other"]])
 
 
+def steps(tasks):
+    draw = numpy.random.default_rng(2)
+    names = [f"A_TASK_WITH_A_LONG_NAME_{task}" for task in range(tasks)]
+    return pandas.DataFrame({"task": names, "difference": numpy.sort(draw.normal(0, 0.01, tasks))[::-1]})
+
+
+def waterfall(tasks):
+    frame = steps(tasks)
+    return figures.waterfall(frame, ("uid 4", 0.4337), ("uid 5", 0.4337 + frame["difference"].sum()))
+
+
+def needed():
+    blocks = numpy.arange(5_200_000, 5_250_400, 360)
+    epsilon = 0.05 - numpy.minimum((blocks - 5_198_000) / 7_200, 1) * 0.04
+    return pandas.DataFrame({"block": blocks, "needed": 0.4337 * (1 - epsilon)})
+
+
 DRAWN = {
     **{f"leaderboard-{n}": lambda n=n: figures.leaderboard(models(n)) for n in SIZES},
     **{f"task_scores-{n}-{t}": lambda n=n, t=t: figures.task_scores(scores(n, t)) for n in SIZES for t in (1, 5, 12)},
@@ -98,6 +115,8 @@ DRAWN = {
     **{f"duel-{n}": lambda n=n: figures.duel(duels(n)) for n in (2, 12, 24, 64)},
     **{f"copies-{n}": lambda n=n: figures.copies(distances(n)) for n in (2, 24, 64)},
     **{f"reign-{n}": lambda n=n: figures.reign(models(n, epochs=30)) for n in SIZES},
+    **{f"waterfall-{t}": lambda t=t: waterfall(t) for t in (1, 5, 12)},
+    "epsilon_decay": lambda: figures.epsilon_decay(needed(), 0.426),
     "weights": lambda: figures.weights(weights(["one"])),
     "agreement": lambda: figures.agreement(weights(["one", "two", "three"])),
 }
@@ -124,7 +143,9 @@ def test_no_name_runs_into_another_or_out_of_the_figure(name):
     assert title.get_text() and title.get_window_extent().x1 <= whole.x1
 
 
-@pytest.mark.parametrize("name", [name for name in DRAWN if name.startswith(("leader", "task_s", "reign"))])
+@pytest.mark.parametrize(
+    "name", [name for name in DRAWN if name.startswith(("leader", "task_s", "reign", "water", "eps"))]
+)
 def test_the_direction_of_better_is_on_the_axis(name):
     ax = DRAWN[name]()
     assert "lower is better" in ax.get_xlabel() + ax.get_ylabel()
@@ -179,3 +200,11 @@ def test_the_order_of_the_rows_changes_nothing():
     one = [label.get_text() for label in figures.leaderboard(frame).get_yticklabels()]
     other = [label.get_text() for label in figures.leaderboard(frame.sample(frac=1, random_state=1)).get_yticklabels()]
     assert one == other
+
+
+def test_the_steps_of_a_waterfall_lead_from_one_score_to_the_other():
+    frame = steps(5)
+    bars = [container[0] for container in waterfall(5).containers]
+    assert bars[0].get_x() == 0.4337
+    assert [bar.get_width() for bar in bars] == pytest.approx(list(frame["difference"]))
+    assert len({(bar.get_facecolor(), bar.get_width() > 0) for bar in bars}) == 2, "behind and ahead differ in grey"

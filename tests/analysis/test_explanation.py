@@ -1,0 +1,251 @@
+"""What became of a submission and why: nine planted causes from real epochs, and the numbers beside the plain ones."""
+
+import math
+import shutil
+from dataclasses import replace
+
+import pytest
+from causes import play
+from simulated import COMPETITION, START, simulate
+from small import executor
+from typer.testing import CliRunner
+
+from sn37.analysis import explain
+from sn37.cli import app
+from sn37.errors import ConfigError
+from sn37.incentive import Contender, reign
+from sn37.records.archive import pack, unpack
+from sn37.records.epochs import Records
+
+__all__ = ["executor"]
+
+FIRST = {
+    "task": ("decide", "task", None, "WORDS alone puts it behind"),
+    "template": ("evaluate", "model", "model", "failed: the chat template has the user message 0 times"),
+    "late": ("plan", "late", "model", "the first sync block that takes it is 5201051"),
+    "epsilon": ("decide", "epsilon", None, "is 1.24% better, but less than"),
+    "copy": ("decide", "copy", "model", "has the same files as uid 1"),
+    "hash": ("fetch", "model", "model", "failed: the files do not match the hash"),
+    "gone": ("fetch", "model", "model", "failed: the repo gone/model does not exist"),
+    "slow": ("evaluate", "model", "model", "the worker ran longer than 8 s"),
+}
+"""Of the first epoch, by planted cause: stage, cause, owner and what the sentence says."""
+
+SECOND = {
+    "seniority": ("decide", "seniority", "model", "as of block 5200001 it would have won"),
+    "copy": ("decide", "won", None, "won with the loss"),
+    "late": ("decide", "copy", "model", "has the same files as uid 2"),
+    "gone": ("plan", "model", "model", "waits: 4 models an epoch, again; at sync block 5200691 it failed: the repo"),
+    "task": ("plan", "task", None, "would not win now: not tried again until it would; at sync block 5200691 it lost"),
+}
+"""The same of the second, before which the leader committed the same text again."""
+
+
+@pytest.fixture(scope="module")
+def causes(tmp_path_factory, executor):
+    return play(tmp_path_factory.mktemp("causes"), executor)
+
+
+@pytest.mark.parametrize(
+    ("epoch", "name"), [*((0, name) for name in FIRST), *((1, name) for name in SECOND)], ids=lambda value: str(value)
+)
+def test_the_planted_cause_is_named(causes, epoch, name):
+    found = explain(causes.records, causes.hotkeys[name], causes.epochs[epoch].sync_block).verdict
+    stage, cause, owner, said = (FIRST, SECOND)[epoch][name]
+    assert (found.stage, found.cause, found.owner) == (stage, cause, owner)
+    assert said in found.sentence
+
+
+@pytest.mark.parametrize("published", [False, True], ids=["records", "without results and samples"])
+def test_every_explanation_shows_itself(causes, published, tmp_path):
+    records = causes.records
+    if published:
+        records = Records(shutil.copytree(causes.records.root, tmp_path / "records"))
+        for folder in [*records.root.glob("*/*/samples"), *records.root.glob("*/*/results")]:
+            shutil.rmtree(folder)
+    for name, hotkey in causes.hotkeys.items():
+        found = explain(records, hotkey)
+        assert found.verdict.sentence in str(found) and "committed: " in str(found)
+        assert found.samples.empty == (published or found.mine is None)
+        if name in ("task", "gone"):
+            page = found._repr_html_()
+            assert page.count("data:image/png") == (2 if name == "task" else 1) and "committed: " in page
+
+
+def test_the_verdict_is_the_same_without_results_and_samples_as_far_as_they_go(causes, tmp_path):
+    records = Records(shutil.copytree(causes.records.root, tmp_path / "records"))
+    for folder in [*records.root.glob("*/*/samples"), *records.root.glob("*/*/results")]:
+        shutil.rmtree(folder)
+    block = causes.epochs[0].sync_block
+    found = {name: explain(records, causes.hotkeys[name], block).verdict.cause for name in FIRST}
+    # Only files and weights say that a model is a copy; without them its loss is equal.
+    assert found == {**{name: FIRST[name][1] for name in FIRST}, "copy": "loss"}
+
+
+def test_the_tasks_add_up_from_the_winners_score_to_this_one(causes):
+    found = explain(causes.records, causes.hotkeys["task"])
+    assert found.measured == causes.epochs[0] and found.rival.hotkey == causes.hotkeys["seniority"]
+    assert found.tasks["difference"].sum() == pytest.approx(found.mine.score - found.rival.score)
+    assert list(found.tasks["task"]) == ["WORDS", "TEXTS"] and (found.tasks["clipped"] == 0).all()
+
+
+def test_the_samples_add_up_too_and_the_costliest_is_on_top(causes):
+    found = explain(causes.records, causes.hotkeys["task"])
+    assert found.samples["cost"].sum() == pytest.approx(found.mine.score - found.rival.score)
+    assert found.samples["cost"].is_monotonic_decreasing and found.samples["task"][0] == "WORDS"
+    top = found.samples.iloc[0]
+    assert top["value"] > top["rival_value"] and "alphabetical" in top["prompt"] and top["reference"]
+
+
+def test_the_sync_block_of_the_first_win_is_the_one_that_playing_every_epoch_finds(causes):
+    found = explain(causes.records, causes.hotkeys["epsilon"])
+    competition = causes.epochs[1].manifest.competition
+    field = [contender for score in found.measured.decision.scores if (contender := score.contender)]
+    blocks = range(found.epoch.sync_block, found.epoch.sync_block + 9_000, 360)
+    played = [block for block in blocks if reign(field, competition.epsilon, block).winner == found.hotkey]
+    assert found.first_win.block == played[0] > found.epoch.sync_block
+    assert f"wins from sync block {played[0]} on" in str(found)
+
+
+def test_what_is_needed_wins_and_a_step_above_does_not(causes):
+    found = explain(causes.records, causes.hotkeys["copy"], causes.epochs[0].sync_block)
+    epsilon = found.competition.epsilon
+    for row in found.needed.itertuples():
+        for loss, wins in ((math.nextafter(row.needed, 0), True), (row.needed, False)):
+            crowd = [found.rival.contender, Contender("new", 99, row.block, loss)]
+            assert (reign(crowd, epsilon, row.block).winner == "new") is wins
+        assert row.gain == pytest.approx(1 - row.needed / found.mine.score)
+    assert list(found.needed["needed"]) == sorted(found.needed["needed"])
+
+
+def test_the_timeline_has_every_step_in_its_order(causes):
+    told = [event.what.partition(":")[0] for event in explain(causes.records, causes.hotkeys["seniority"]).timeline]
+    first = ["committed", "picked up", "evaluated (new)"]
+    assert told == [*first, "committed again, the same text", "picked up", "evaluated (kept)"]
+    late = explain(causes.records, causes.hotkeys["late"]).timeline
+    assert [event.what.partition(":")[0] for event in late] == [
+        "committed", "not evaluated", "picked up", "evaluated (new)",
+    ]  # fmt: skip
+    assert [event.block for event in late] == sorted(event.block for event in late)
+    epoch = causes.epochs[1]
+    assert late[-1].time == epoch.manifest.as_of and (late[-1].time - late[1].time).total_seconds() == 360 * 12
+
+
+def test_what_validators_publish_explains_as_their_own_records_do(causes, tmp_path):
+    published = Records(tmp_path / "published")
+    for epoch in causes.epochs:
+        unpack(pack(epoch), published, "test", "a test")
+    for hotkey in causes.hotkeys.values():
+        assert str(explain(published, hotkey)) == str(explain(causes.records, hotkey))
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory):
+    return simulate(tmp_path_factory.mktemp("simulated"), epochs=6, models=6, seed=1)
+
+
+def test_what_normalization_clipped_is_told(records, tmp_path):
+    records = Records(shutil.copytree(records.root, tmp_path / "records"))
+    epoch = records.epoch()
+    scores = [
+        replace(one, raw={**one.raw, "WORDS": 23.0}, normalized={**one.normalized, "WORDS": 1.0})
+        if one.uid == 4
+        else one
+        for one in epoch.decision.scores
+    ]
+    epoch.write(replace(epoch.decision, scores=tuple(scores)))
+    clipped = explain(records, 4).tasks.set_index("task")["clipped"]
+    assert dict(clipped) == {"WORDS": 3.0, "QUESTIONS": 0.0}
+
+
+def test_the_difference_is_the_decisions_and_noise_is_called_noise(records):
+    found = explain(records, 4)
+    whole = found.differences.set_index("task").loc["all"]
+    assert whole["difference"] == pytest.approx(found.mine.score - found.rival.score)
+    assert not whole["real"] and "it may be chance" in str(found)
+    assert whole["low"] < 0 < whole["high"] and whole["smallest"] > abs(whole["difference"])
+
+
+def test_a_miner_is_found_by_uid_by_hotkey_and_by_its_beginning(records):
+    hotkey = next(one.hotkey for one in records.epoch().decision.scores if one.uid == 3)
+    for who in (3, "3", hotkey, hotkey[:11]):
+        assert explain(records, who).hotkey == hotkey
+    assert explain(str(records.root), 3, START).epoch.sync_block == START
+
+
+@pytest.mark.parametrize(
+    ("who", "epoch", "said"),
+    [
+        (
+            99,
+            None,
+            "no miner '99' at sync block 5202011; expected a hotkey or a uid with a submission: 0, 1, 2, 3, 4, 5",
+        ),
+        ("5Hot", None, "no miner '5Hot'"),
+        ("", None, "no miner ''"),
+        (3, START + 1, f"the nearest is {START}"),
+    ],
+)
+def test_who_or_what_is_unknown_is_told_in_a_sentence(records, who, epoch, said):
+    with pytest.raises(ConfigError, match=said):
+        explain(records, who, epoch)
+
+
+def test_no_record_at_all_is_a_sentence(tmp_path):
+    with pytest.raises(ConfigError, match="there is no decided epoch in"):
+        explain(tmp_path, 3)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_registered_miner_without_a_submission_is_told_so(records, tmp_path):
+    records = Records(shutil.copytree(records.root, tmp_path / "records"))
+    epoch = records.epoch()
+    epoch.write(replace(epoch.manifest, uids={**epoch.manifest.uids, "5Silent": 77}))
+    found = explain(records, 77)
+    assert found.verdict.cause == "absent" and f"no submission to competition {COMPETITION.id}" in str(found)
+
+
+def test_a_submission_that_was_set_aside_neither_won_nor_lost(records, tmp_path):
+    records = Records(shutil.copytree(records.root, tmp_path / "records"))
+    epoch = records.epoch()
+    mine = next(one for one in epoch.decision.scores if one.uid == 4)
+    rest = tuple(one for one in epoch.decision.scores if one is not mine)
+    epoch.write(replace(epoch.decision, scores=rest, set_aside={mine.hotkey: "its repo answers 500"}))
+    found = explain(records, 4)
+    assert (found.verdict.cause, found.verdict.owner) == ("set aside", "submission")
+    assert "its repo answers 500; it neither won nor lost" in found.verdict.sentence
+    assert found.measured.sync_block < epoch.sync_block, "its numbers are the last it has"
+
+
+def test_whoever_reigned_is_told_who_took_over(records):
+    for epoch in records.sealed(COMPETITION.id):
+        for turn in epoch.decision.reign:
+            if turn.succeeds and turn.incumbent:
+                found = explain(records, turn.incumbent, epoch.sync_block)
+                assert found.verdict.cause == "overtaken" and f"= {turn.needed:.6g}" in found.verdict.sentence
+                return
+    pytest.fail("nobody was ever overtaken")
+
+
+def said(*arguments):
+    result = CliRunner().invoke(app, ["miner", "explain", *map(str, arguments)])
+    if isinstance(result.exception, Exception):
+        raise result.exception
+    return result.output.strip()
+
+
+def test_the_command_prints_the_explanation(records, tmp_path):
+    shutil.copytree(records.root, tmp_path / "validator" / "records")
+    for folder in (tmp_path / "validator", tmp_path / "validator" / "records"):
+        assert said(4, "--records", folder) == str(explain(records, 4)).strip()
+    assert said(4, "--epoch", START, "--records", folder) == str(explain(records, 4, START)).strip()
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [(("--wandb", "somebody/something/run/more"), "names no records"), (("--wandb", "no/such.wandb"), "no wandb run")],
+)
+def test_a_run_that_is_none_is_a_sentence(given, told, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=told):
+        said(4, *given)
