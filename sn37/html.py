@@ -1,4 +1,7 @@
-"""Tables as HTML, for the objects that show themselves in Jupyter. Pure; every text in them is escaped."""
+"""Tables as HTML, for the objects that show themselves in Jupyter. Pure; every text in them is escaped.
+
+What is HTML already, a picture in a cell, says so: it is made a `Markup`, by the library only.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,14 @@ from dataclasses import fields
 from html import escape
 from typing import Any, ClassVar
 
-__all__ = ["ShownByField", "ShownByValue", "table"]
+__all__ = ["Markup", "ShownByField", "ShownByValue", "table"]
 
 _MOST = 10
 """How many values are shown of many."""
+
+
+class Markup(str):
+    """HTML, which a table takes as it is; everything in it is escaped already."""
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], caption: str = "") -> str:
@@ -57,7 +64,7 @@ class ShownByValue:
 
 
 def _row(tag: str, cells: Iterable[object]) -> str:
-    return "<tr>" + "".join(f"<{tag}>{escape(_text(cell))}</{tag}>" for cell in cells) + "</tr>"
+    return "<tr>" + "".join(f"<{tag}>{_text(cell)}</{tag}>" for cell in cells) + "</tr>"
 
 
 def _text(cell: object) -> str:
@@ -65,4 +72,6 @@ def _text(cell: object) -> str:
         return "-"
     if isinstance(cell, bool):
         return "yes" if cell else ""
-    return f"{cell:.4f}" if isinstance(cell, float) else str(cell)
+    if isinstance(cell, Markup):
+        return cell
+    return f"{cell:.4f}" if isinstance(cell, float) else escape(str(cell))

@@ -1,6 +1,6 @@
 """A table shows every kind of cell, and escapes whatever is in it."""
 
-from sn37.html import table
+from sn37.html import Markup, table
 
 
 def test_cells_are_shown_by_their_kind_and_escaped():
@@ -13,3 +13,7 @@ def test_cells_are_shown_by_their_kind_and_escaped():
 
 def test_a_table_without_names_has_no_head():
     assert table((), {"x": 1}.items()) == "<table><tbody><tr><td>x</td><td>1</td></tr></tbody></table>"
+
+
+def test_only_what_says_that_it_is_html_is_taken_as_it_is():
+    assert "<td><b>1</b></td><td>&lt;b&gt;</td>" in table((), [(Markup("<b>1</b>"), "<b>")])

@@ -131,18 +131,17 @@ def publish(
     hub: HubAddress = None,
 ) -> None:
     """Check a competition and publish it on the hub, for others to fund. Needs a token in HF_TOKEN."""
-    import tempfile
-
     from sn37.competitions import read_competition
     from sn37.competitions.funding import HUB_FILE
     from sn37.hub import Hub
+    from sn37.scratch import ScratchFolder
 
     competition = read_competition(file, builtin_only=True)
     token = os.environ.get("HF_TOKEN")
     if not token:
         raise ConfigError("publishing needs a hub token with the right to write: set the environment variable HF_TOKEN")
-    with tempfile.TemporaryDirectory() as cache:
-        commit = Hub(hub, token, cache=Path(cache)).publish_file(repo, HUB_FILE, file.read_bytes())
+    with ScratchFolder() as cache:
+        commit = Hub(hub, token, cache=cache).publish_file(repo, HUB_FILE, file.read_bytes())
     typer.echo(f"published {competition.name}; fund it as\n{repo}@{commit}")
 
 
@@ -174,10 +173,9 @@ def _funded(file: Path, hub: str | None, tasks: list[str]) -> tuple[Mapping[str,
         load_tasks(tasks)
         funding = read_funding_file(file)
         return funding, funded_schedule(funding, file.parent, _reader(hub)), "finney"
-    import tempfile
-
     from sn37.hub import Hub
     from sn37.pipeline import read_pipeline
+    from sn37.scratch import ScratchFolder
     from sn37.validator import Settings
     from sn37.validator.plan import schedule_of
 
@@ -185,8 +183,8 @@ def _funded(file: Path, hub: str | None, tasks: list[str]) -> tuple[Mapping[str,
     more = parameters.get("more")
     own = more.pop("tasks", ()) if isinstance(more, dict) else ()
     settings = Settings.of(**parameters, tasks=[*own, *tasks])
-    with tempfile.TemporaryDirectory() as cache:
-        client = Hub(hub or settings.hub, os.environ.get("HF_TOKEN"), cache=Path(cache))
+    with ScratchFolder() as cache:
+        client = Hub(hub or settings.hub, os.environ.get("HF_TOKEN"), cache=cache)
         return settings.funding, schedule_of(settings, client), settings.network
 
 
@@ -201,12 +199,11 @@ def _at(block: int | None, network: str) -> int:
 
 def _reader(hub: str | None) -> ReadHub:
     def read(repo: str, commit: str, name: str, max_bytes: int) -> bytes:
-        import tempfile
-
         from sn37.hub import Hub
+        from sn37.scratch import ScratchFolder
 
-        with tempfile.TemporaryDirectory() as cache:
-            return Hub(hub, os.environ.get("HF_TOKEN"), cache=Path(cache)).read_file(repo, commit, name, max_bytes)
+        with ScratchFolder() as cache:
+            return Hub(hub, os.environ.get("HF_TOKEN"), cache=cache).read_file(repo, commit, name, max_bytes)
 
     return read
 

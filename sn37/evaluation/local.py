@@ -15,7 +15,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import re
-import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -31,6 +30,7 @@ from sn37.evaluation.progress import Progress
 from sn37.evaluation.result import LocalResult
 from sn37.records.results import Measurement
 from sn37.sample import Sample, digest
+from sn37.scratch import ScratchFolder
 from sn37.sources import SOURCES, Context, draw_samples
 from sn37.sources.base import DatasetReader, Run, TrustedHotkeys
 
@@ -357,8 +357,8 @@ def _worker(job: Job) -> Iterator[Measure]:
 
     cells = {task.method: METHODS[task.method].described for task in job.tasks}
     cells = {name: function for name, function in cells.items() if function.__module__ == "__main__"}
-    with tempfile.TemporaryDirectory(prefix="sn37-") as scratch, ForkServer(preloaded()) as server:
-        pickled = Path(scratch) / "cells.pickle" if cells else None
+    with ScratchFolder() as scratch, ForkServer(preloaded()) as server:
+        pickled = scratch / "cells.pickle" if cells else None
         if pickled is not None:
             import cloudpickle
 

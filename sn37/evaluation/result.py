@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from html import escape
 from itertools import combinations
 from typing import TYPE_CHECKING
 
@@ -14,7 +13,7 @@ from sn37.analysis import stats
 from sn37.analysis.outcomes import task_pair, task_rows
 from sn37.competition import EvalTask
 from sn37.errors import ConfigError, ModelFault
-from sn37.html import table
+from sn37.html import Markup, table
 from sn37.records.results import Measurement, TaskResult
 from sn37.sample import Sample
 
@@ -146,28 +145,25 @@ class LocalResult:
         parts = [head]
         for task in self.tasks:
             rows = self.scores[self.scores["task"] == task.name].sort_values("raw", kind="stable")
-            figures = list(zip(rows["raw"].tolist(), rows["low"].tolist(), rows["high"].tolist(), strict=True))
-            longest = max((high for *_, high in figures if high < math.inf), default=1.0) or 1.0
-            cells = "".join(
-                f"<tr><td>{escape(model)}</td><td>{raw:.4f}</td><td>{low:.4f} to {high:.4f}</td>"
-                f"<td>{_bar(raw, low, high, longest)}</td><td>{seconds:.1f}</td></tr>"
-                for model, seconds, (raw, low, high) in zip(
-                    rows["model"].tolist(), rows["seconds"].tolist(), figures, strict=True
+            longest = max((high for high in rows["high"] if high < math.inf), default=1.0) or 1.0
+            cells = [
+                (model, raw, f"{low:.4f} to {high:.4f}", _bar(raw, low, high, longest), f"{seconds:.1f}")
+                for model, raw, low, high, seconds in zip(
+                    *(rows[name].tolist() for name in ("model", "raw", "low", "high", "seconds")), strict=True
                 )
-            )
-            columns = "".join(f"<th>{name}</th>" for name in ("model", "raw score", "interval", "", "seconds"))
+            ]
             caption = f"{task.name}: {len(self.drawn[task.name])} samples, weight {task.weight:g}"
-            parts.append(f"<table><caption>{escape(caption)}</caption><thead><tr>{columns}</tr></thead>{cells}</table>")
+            parts.append(table(("model", "raw score", "interval", "", "seconds"), cells, caption))
         if self.faults:
             parts.append(table(("model", "why it has no score"), self.faults.items()))
         return "".join(parts)
 
 
-def _bar(value: float, low: float, high: float, longest: float) -> str:
+def _bar(value: float, low: float, high: float, longest: float) -> Markup:
     """A bar as long as the score, and a line for its interval."""
     width = 160.0
     at, start, end = (max(0.0, min(width, width * x / longest)) for x in (value, low, high))
-    return (
+    return Markup(
         f'<svg width="{width:.0f}" height="14" role="img" aria-label="{value:.4f}">'
         f'<rect width="{at:.1f}" height="10" y="2" fill="#8c8c8c"/>'
         f'<line x1="{start:.1f}" x2="{end:.1f}" y1="7" y2="7" stroke="currentColor" stroke-width="1.5"/></svg>'

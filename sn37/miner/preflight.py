@@ -6,7 +6,6 @@ process. Says nothing about its score.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING
 from sn37.competition import Competition
 from sn37.errors import DataFault, ModelFault
 from sn37.miner.training import quiet
+from sn37.scratch import ScratchFolder
 from sn37.submission import content_hash
 
 if TYPE_CHECKING:
@@ -95,10 +95,12 @@ def published(folder: Path) -> Iterator[Path]:
     """A folder with links to the files that publishing sends, as a validator will have them."""
     from sn37.checks.files import published_files
 
-    with tempfile.TemporaryDirectory(prefix="sn37-") as sent:
+    with ScratchFolder() as scratch:
+        sent = scratch / "model"
+        sent.mkdir()
         for name, path in published_files(folder).items():
-            (Path(sent) / name).symlink_to(path.resolve())
-        yield Path(sent)
+            (sent / name).symlink_to(path.resolve())
+        yield sent
 
 
 def _tokenizer(sent: Path, competition: Competition, hub: Hub | None) -> PreTrainedTokenizerBase:
@@ -109,8 +111,8 @@ def _tokenizer(sent: Path, competition: Competition, hub: Hub | None) -> PreTrai
     fixed = competition.constraints.tokenizer
     if fixed is None:
         return load_tokenizer(sent)
-    with tempfile.TemporaryDirectory(prefix="sn37-") as cache:
-        place, _ = (hub or Hub(cache=Path(cache))).fetch_tokenizer(fixed)
+    with ScratchFolder() as cache:
+        place, _ = (hub or Hub(cache=cache)).fetch_tokenizer(fixed)
         try:
             return load_tokenizer(place)
         except ModelFault as error:

@@ -8,7 +8,6 @@ stops this half-way, the same call goes on from there: what is done already is f
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from html import escape
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING
 from sn37.competition import Competition
 from sn37.errors import ChainFault, ConfigError
 from sn37.miner.preflight import Preflight, preflight, published
+from sn37.scratch import ScratchFolder
 from sn37.submission import ModelId, content_hash, secure_hash
 
 if TYPE_CHECKING:
@@ -101,9 +101,9 @@ def verify(model: ModelId, competition: Competition, hub: Hub, hotkey: str) -> s
     """
     from sn37.hub import Hub
 
-    with tempfile.TemporaryDirectory(prefix="sn37-publish-") as empty:
+    with ScratchFolder() as empty:
         # A cache of its own: nothing that lies about here may stand in for what the hub has.
-        fresh = Hub(hub.endpoint, hub.connection.token, cache=Path(empty))
+        fresh = Hub(hub.endpoint, hub.connection.token, cache=empty)
         with fresh.fetch_model(model, hotkey, competition.constraints, private_too=True) as fetched:
             return fetched.content_hash
 
