@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from sn37.competitions import public
     from sn37.data.published import open_records
     from sn37.evaluation.local import Data, draw, evaluate, task
+    from sn37.evaluation.tokens import render, token_losses
     from sn37.methods import method
     from sn37.sources import source
 
@@ -61,8 +62,10 @@ _LAZY = {
     "method": "sn37.methods",
     "open_records": "sn37.data.published",
     "public": "sn37.competitions",
+    "render": "sn37.evaluation.tokens",
     "source": "sn37.sources",
     "task": "sn37.evaluation.local",
+    "token_losses": "sn37.evaluation.tokens",
 }
 """For researchers, imported when first used: they need more than the standard library."""
 
@@ -121,10 +124,12 @@ __all__ = [
     "picked_up",
     "public",
     "reign",
+    "render",
     "secure_hash",
     "seed_of",
     "source",
     "subnet_weights",
     "task",
+    "token_losses",
     "training_seed",
 ]

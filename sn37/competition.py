@@ -13,10 +13,11 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from html import escape
-from typing import Literal
+from typing import Literal, SupportsIndex, overload
 
-from sn37.errors import EvaluatorFault
+from sn37.errors import ConfigError, EvaluatorFault
 from sn37.html import table
+from sn37.registry import suggestion
 from sn37.values import Checked, Rule
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "InverseExponential",
     "LinearDecay",
     "Normalization",
+    "Tasks",
     "Unnormalized",
 ]
 
@@ -250,6 +252,27 @@ class EvalTask(Checked):
     )
 
 
+class Tasks(tuple[EvalTask, ...]):
+    """A competition's tasks, by place or by name: `tasks[0]`, `tasks["WORD_SORTING"]`."""
+
+    @overload
+    def __getitem__(self, index: SupportsIndex | str) -> EvalTask: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[EvalTask, ...]: ...
+    def __getitem__(self, index: SupportsIndex | slice | str) -> EvalTask | tuple[EvalTask, ...]:
+        """Raises ConfigError for an unknown name, listing the known ones."""
+        if not isinstance(index, str):
+            return super().__getitem__(index)
+        named = {task.name: task for task in self}
+        if index not in named:
+            raise ConfigError(f"unknown task {index!r}; expected one of {', '.join(named)}{suggestion(index, named)}")
+        return named[index]
+
+    def _repr_html_(self) -> str:
+        rows = [(t.name, t.source, t.method, t.normalization.kind, f"{t.weight:g}") for t in self]
+        return table(("task", "source", "method", "normalization", "weight"), rows)
+
+
 def _names(tasks: Sequence[EvalTask]) -> list[str]:
     return [task.name for task in tasks]
 
@@ -270,8 +293,8 @@ class Competition(Checked):
     """What a model must be."""
     epsilon: Epsilon
     """The advantage of earlier commitments."""
-    tasks: tuple[EvalTask, ...]
-    """Their weights sum to 1."""
+    tasks: Tasks
+    """By place or by name; their weights sum to 1."""
     title: str = ""
     """One line for people."""
     description: str = ""
@@ -316,13 +339,12 @@ class Competition(Checked):
         return f"competition {self.id} {self.name}: {tasks}"
 
     def _repr_html_(self) -> str:
-        tasks = [(t.name, t.source, t.method, t.normalization.kind, f"{t.weight:g}") for t in self.tasks]
         limits = {**asdict(self.constraints), "epsilon": _said(self.epsilon)}
         limits["architectures"] = ", ".join(self.constraints.architectures)
         limits["tokenizer"] = self.constraints.tokenizer or "any: each model brings its own"
         return (
             f"<p><b>{self.id} {escape(self.name)}</b> {escape(self.title)}</p>"
-            f"{table(('task', 'source', 'method', 'normalization', 'weight'), tasks)}"
+            f"{Tasks(self.tasks)._repr_html_()}"
             f"<details><summary>constraints and epsilon</summary>{table((), limits.items())}</details>"
         )
 

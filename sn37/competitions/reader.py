@@ -24,6 +24,7 @@ from sn37.competition import (
     EvalTask,
     Evaluation,
     Normalization,
+    Tasks,
     Unnormalized,
 )
 from sn37.documents import argument_mistakes, mistakes
@@ -129,7 +130,7 @@ def competition_from(
         return Competition(
             **{name: value for name, value in vars(document).items() if name not in ("tasks", "description")},
             description=document.description.strip(),
-            tasks=tuple(made),
+            tasks=Tasks(made),
         )
     except ValueError as error:
         raise ConfigError(f"{where}: {error}") from None

@@ -23,7 +23,7 @@ from sn37.engine.rope import reset_rope, rope_length_limit
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["losses"]
+__all__ = ["losses", "token_losses"]
 
 _TOKENS_PER_TOKEN = 8
 """What a token costs here of a budget that also holds generation, which works on one token of a row at a time:
@@ -66,6 +66,13 @@ def losses(
     return results
 
 
+def token_losses(model: PreTrainedModel, row: LossRow) -> list[float]:
+    """The cross-entropy of each target of one row, in nats: what `losses` sums."""
+    with torch.inference_mode():
+        (found,) = _batch_losses(model, Head(model), [Pack((0,), row.tokens[: row.start], (row.targets,))])
+    return found.tolist()
+
+
 def _plan(model: PreTrainedModel, rows: Sequence[LossRow], max_tokens: int, limit: int) -> list[list[Pack]]:
     """Batches in their order. limit: a row longer than this turns everybody's positions, and so goes alone."""
     alone = [Pack((i,), row.tokens[: row.start], (row.targets,)) for i, row in enumerate(rows)]
@@ -82,7 +89,7 @@ def _attempt(model: PreTrainedModel, head: Head, batch: Sequence[Pack], budget: 
     """The batch's losses, or None where it took too much memory and the budget was halved."""
     try:
         with torch.inference_mode():
-            return _batch_losses(model, head, batch)
+            return [float(row.sum()) for row in _batch_losses(model, head, batch)]
     except Exception as error:
         alone = len(batch) == 1 and not batch[0].shared
         if not is_out_of_memory(error) or alone:
@@ -92,8 +99,8 @@ def _attempt(model: PreTrainedModel, head: Head, batch: Sequence[Pack], budget: 
     return None
 
 
-def _batch_losses(model: PreTrainedModel, head: Head, batch: Sequence[Pack]) -> list[float]:
-    """One loss per row, in the order of the packs and of their rows."""
+def _batch_losses(model: PreTrainedModel, head: Head, batch: Sequence[Pack]) -> Sequence[torch.Tensor]:
+    """The losses (targets,) of each row's targets, in the order of the packs and of their rows."""
     reset_rope(model)
     width, device = batch[0].length, model.device
     ids = torch.tensor([pack.tokens + (0,) * (width - pack.length) for pack in batch], device=device)  # (B, T)
@@ -108,7 +115,7 @@ def _batch_losses(model: PreTrainedModel, head: Head, batch: Sequence[Pack]) -> 
     hidden = states.reshape(-1, states.shape[-1])[torch.tensor(places, device=device)]
     del states
     found = head.losses(hidden, torch.tensor(targets, device=device))
-    return [float(part.sum()) for part in torch.split(found.cpu(), counts)]
+    return torch.split(found.cpu(), counts)
 
 
 def _targets(batch: Sequence[Pack], width: int) -> tuple[list[int], list[int], list[int]]:

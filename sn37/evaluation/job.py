@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from sn37.engine.fast import FastEngine
     from sn37.engine.reference import ReferenceEngine
 
-__all__ = ["Job", "Task", "engine_of", "evaluate", "measure", "tokenize"]
+__all__ = ["Job", "Task", "engine_of", "evaluate", "load", "measure", "prepare", "tokenize"]
 
 Report = Callable[[dict[str, object]], None]
 _REPORT_EVERY_S = 0.2
@@ -126,11 +126,11 @@ def measure(job: Job, report: Report | None = None) -> Measurement:
     import torch
 
     report = report or (lambda message: None)
-    _prepare(job)
+    prepare(job)
     report({"stage": "load"})
     began = time.perf_counter()
-    loaded, model = _load(job)
-    tokenizer, sketch = _for_methods(loaded), sketch_of(model)
+    tokenizer, model = load(job)
+    sketch = sketch_of(model)
     load_s = time.perf_counter() - began
     engine = engine_of(job.engine, model, job.constraints, job.evaluation)
     rows = TypeAdapter(dict[str, tuple[Row, ...]]).validate_json(job.rows.read_bytes()) if job.rows else {}
@@ -156,7 +156,7 @@ def tokenize(payload: Mapping[str, object], report: Report | None = None) -> dic
     Raises EvaluatorFault where the tokenizer fails.
     """
     job = typed(Job, payload, "a job")
-    _prepare(job)
+    prepare(job)
     assert job.tokenizer is not None, "models that bring their own tokenizer have no rows in common"
     tokenizer = _for_methods(_competition_tokenizer(job.tokenizer))
     found: dict[str, tuple[Row, ...]] = {}
@@ -168,7 +168,7 @@ def tokenize(payload: Mapping[str, object], report: Report | None = None) -> dic
     return {name: to_jsonable_python(rows) for name, rows in found.items()}
 
 
-def _prepare(job: Job) -> None:
+def prepare(job: Job) -> None:
     """What must be set before anything is computed."""
     import torch
 
@@ -201,7 +201,7 @@ def _owned(job: Job) -> Iterator[None]:
         raise EvaluatorFault(f"the competition's tokenizer: {error}") from error
 
 
-def _load(job: Job) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
+def load(job: Job) -> tuple[Tokenizer, PreTrainedModel]:
     """The tokenizer and the inspected model, the model first, as the protocol orders its checks."""
     from sn37.checks.tokenizer import load_tokenizer
     from sn37.checks.weights import check_vocabulary, inspect
@@ -210,7 +210,7 @@ def _load(job: Job) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
     given = job.tokenizer
     tokenizer = load_tokenizer(job.model) if given is None else _competition_tokenizer(given)
     check_vocabulary(model, tokenizer)
-    return tokenizer, model
+    return _for_methods(tokenizer), model
 
 
 def _competition_tokenizer(folder: Path) -> PreTrainedTokenizerBase:

@@ -37,7 +37,18 @@ from sn37.sources.base import DatasetReader, Run, TrustedHotkeys
 if TYPE_CHECKING:
     from sn37.hub import Hub
 
-__all__ = ["Data", "Samples", "draw", "evaluate", "task"]
+__all__ = [
+    "ANY_MODEL",
+    "Data",
+    "Samples",
+    "chosen_device",
+    "draw",
+    "evaluate",
+    "in_process",
+    "model_folder",
+    "task",
+    "tokenizer_folder",
+]
 
 _AT_COMMIT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*@[0-9a-f]{40}")
 
@@ -268,7 +279,7 @@ def evaluate(
             device=chosen_device(device),
             dtype=dtype,
         )
-        run = stack.enter_context(_worker(job) if isolated else _here())
+        run = stack.enter_context(_worker(job) if isolated else in_process())
         progress = stack.enter_context(Progress(len(named)))
         measured: dict[str, Measurement | ModelFault] = {}
         for name, model in named.items():
@@ -326,7 +337,7 @@ Measure = Callable[[Job, Callable[[Mapping[str, object]], None]], Measurement]
 
 
 @contextlib.contextmanager
-def _here() -> Iterator[Measure]:
+def in_process() -> Iterator[Measure]:
     """In this process, whose settings of torch are afterwards as they were."""
     import torch
     from transformers.utils import logging

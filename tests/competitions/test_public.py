@@ -136,3 +136,12 @@ def test_every_public_file_is_read_and_has_words_for_people() -> None:
     competitions = public_competitions()
     assert [competition.id for competition in competitions] == [1, 2, 3, 3, 4]
     assert all(competition.title and len(competition.description) > 60 for competition in competitions)
+
+
+def test_tasks_are_had_by_name_and_by_place_and_are_the_tuple_they_were():
+    tasks = public("INSTRUCT_8B").tasks
+    assert tasks["IF_EVAL_V2"] is tasks[[task.name for task in tasks].index("IF_EVAL_V2")]
+    assert tasks == tuple(tasks) and tasks[:2] == (tasks[0], tasks[1]) and isinstance(hash(tasks), int)
+    assert "IF_EVAL_V2" in tasks._repr_html_()
+    with pytest.raises(ConfigError, match=r"unknown task 'IF_EVAL'; expected one of SYNTHETIC_MMLU, .*did you mean"):
+        tasks["IF_EVAL"]
