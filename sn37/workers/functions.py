@@ -6,8 +6,10 @@ What a worker answers may be as hostile as what it has read: its caller takes no
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Generic, ParamSpec, TypeVar, get_type_hints
+
+from pydantic import TypeAdapter, validate_call
+from pydantic_core import to_jsonable_python
 
 from sn37.workers.isolation import ForkServer
 from sn37.workers.outcome import Message
@@ -18,7 +20,6 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
 class WorkerFunction(Generic[P, T]):
     """Decorator of a public function of a module.
 
@@ -28,25 +29,18 @@ class WorkerFunction(Generic[P, T]):
     >>> count_lines.run(server, 60.0, 1 << 30, Path("README.md"))
     """
 
-    function: Callable[P, T]
-    """What the worker runs."""
+    def __init__(self, function: Callable[P, T]) -> None:
+        self.name = f"{function.__module__}:{function.__name__}"
+        # Made with the module, which workers find imported: it takes as long as a short function itself.
+        self._checked: Callable[..., T] = validate_call(function)
+        self._answer: TypeAdapter[T] = TypeAdapter(get_type_hints(function)["return"])
 
     def run(self, server: ForkServer, time_limit_s: float, memory_bytes: int, *args: P.args, **named: P.kwargs) -> T:
         """What the function returns, run in a worker of `server`. Raises as `ForkServer.call` does."""
-        from pydantic import TypeAdapter
-        from pydantic_core import to_jsonable_python
-
-        function, payload = self.function, to_jsonable_python({"args": args, "named": named})
-        answer = server.call(
-            f"{function.__module__}:{function.__name__}", payload, time_limit_s=time_limit_s, memory_bytes=memory_bytes
-        )
-        adapter: TypeAdapter[T] = TypeAdapter(get_type_hints(function)["return"])
-        return adapter.validate_python(answer["answer"])
+        payload = to_jsonable_python({"args": args, "named": named})
+        found = server.call(self.name, payload, time_limit_s=time_limit_s, memory_bytes=memory_bytes)
+        return self._answer.validate_python(found["answer"])
 
     def __call__(self, payload: Message, report: object) -> Message:
         """What the worker calls."""
-        from pydantic import validate_call
-        from pydantic_core import to_jsonable_python
-
-        function: Callable[..., T] = validate_call(self.function)
-        return {"answer": to_jsonable_python(function(*payload["args"], **payload["named"]))}
+        return {"answer": to_jsonable_python(self._checked(*payload["args"], **payload["named"]))}
