@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from html import escape
 from pathlib import Path
@@ -30,6 +30,7 @@ from sn37.records.decision import Score
 from sn37.records.epochs import Epoch, Records
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from pandas import DataFrame
 
 __all__ = ["Explanation", "explain"]
@@ -48,7 +49,7 @@ _CHARACTERS = 200
 """... and of each text so much."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Explanation:
     """What became of a submission and why; `print` it, or show it in Jupyter with its figures."""
 
@@ -62,7 +63,7 @@ class Explanation:
     """What became of it, in a sentence."""
     copy: Copy | None
     """The nearest earlier submission by its weights; None where the records cannot tell."""
-    past: tuple[Epoch, ...] = field(repr=False)
+    past: tuple[Epoch, ...]
     """The epochs before, oldest first, as far back as was looked."""
 
     @property
@@ -176,6 +177,11 @@ class Explanation:
         return found.sort_values("cost", ascending=False, kind="stable").reset_index(drop=True)
 
     @property
+    def _costly(self) -> DataFrame:
+        """The samples that put this one behind most."""
+        return self.samples[self.samples["cost"] > 0].head(_SHOWN)
+
+    @property
     def _pairs(self) -> dict[str, stats.TaskPair]:
         """My values and the rival's of each task, as far as the record has them."""
         results, rival = self.measured.results, self.rival
@@ -271,7 +277,7 @@ class Explanation:
         for title, frame in zip(_TITLES, (self.tasks, self.differences), strict=True):
             if len(frame):
                 lines += ["", title, frame.to_string(index=False, float_format="{:.4g}".format)]
-        for row in self.samples.head(_SHOWN).to_dict("records"):
+        for row in self._costly.to_dict("records"):
             lines += [
                 "",
                 f"sample {row['sample']} of {row['task']} adds {row['cost']:+.3g}: {_cut(row['prompt'] or '')}",
@@ -291,16 +297,26 @@ class Explanation:
             f"block {epoch.sync_block}, {epoch.manifest.as_of:%Y-%m-%d %H:%M} UTC"
         )
 
+    def waterfall(self) -> Axes:
+        """Task by task from the rival's score to this one's, drawn."""
+        ends = [(f"uid {one.uid}", one.score or 0.0) for one in (self.rival, self.mine) if one is not None]
+        return figures.waterfall(self.tasks, *(ends if len(self.tasks) else ()))
+
+    def epsilon_decay(self) -> Axes:
+        """What a later commitment has to be below in the week to come, drawn, with this score beside it."""
+        decay = self._needed(range(0, _AHEAD["in a week"] + 1, self.epoch.manifest.clock.cadence))
+        return figures.epsilon_decay(decay, self.mine.score if self.mine else None)
+
+    def __repr__(self) -> str:
+        return f"{self._title}: {self.verdict}"
+
     def _repr_html_(self) -> str:
         parts = [f"<p>{escape(self._title)}</p><p><b>{escape(str(self.verdict))}</b></p>"]
         parts.append(table((), self.sentences.items()))
         if len(self.tasks):
-            rival, mine = ((f"uid {one.uid}", one.score or 0.0) for one in (self.rival, self.mine) if one is not None)
-            parts.append(drawing.as_html(figures.waterfall(self.tasks, rival, mine)))
-            parts += [_html(self.tasks, _TITLES[0]), _html(self.differences, _TITLES[1])]
-            parts.append(_html(self.samples.head(_SHOWN), "the samples that cost most"))
-        if len(decay := self._needed(range(0, _AHEAD["in a week"] + 1, 360))):
-            parts.append(drawing.as_html(figures.epsilon_decay(decay, self.mine.score if self.mine else None)))
+            parts += [drawing.as_html(self.waterfall()), _html(self.tasks, _TITLES[0])]
+            parts += [_html(self.differences, _TITLES[1]), _html(self._costly, "the costliest samples")]
+        parts += [drawing.as_html(self.epsilon_decay())] if len(self.needed) else []
         events = [(event.block, f"{event.time:%Y-%m-%d %H:%M}", event.what) for event in self.timeline]
         return "".join([*parts, table(("block", "time (UTC)", "what happened"), events)])
 

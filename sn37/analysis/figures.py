@@ -303,7 +303,12 @@ def differences(samples: DataFrame, ax: Axes | None = None) -> Axes:
 
 
 @drawing.styled
-def waterfall(tasks: DataFrame, start: tuple[str, float], end: tuple[str, float], ax: Axes | None = None) -> Axes:
+def waterfall(
+    tasks: DataFrame,
+    start: tuple[str, float] = ("one", 0.0),
+    end: tuple[str, float] = ("the other", 0.0),
+    ax: Axes | None = None,
+) -> Axes:
     """From one model's score, on top, task by task to another one's, below; dark: the other is behind, white: ahead.
 
     tasks: rows in their order, columns `task, difference`, as `Explanation.tasks` has them. start, end: each model's
@@ -311,6 +316,8 @@ def waterfall(tasks: DataFrame, start: tuple[str, float], end: tuple[str, float]
     """
     ax = drawing.axes(ax, rows=len(tasks) + 3)
     drawing.title(ax, f"from {start[0]} to {end[0]} (dark: {end[0]} is behind)", "score (loss: lower is better)")
+    if tasks.empty:
+        return drawing.say(ax, "no two scores to compare")
     reached = [start[1], *(start[1] + tasks["difference"].cumsum())]
     for row, (before, after) in enumerate(itertools.pairwise(reached), 1):
         behind = after > before
@@ -337,6 +344,8 @@ def epsilon_decay(needed: DataFrame, score: float | None = None, ax: Axes | None
     ax = drawing.axes(ax, rows=6)
     drawing.title(ax, "what a later commitment has to be below, as epsilon decays", "block (12 s each)")
     ax.set_ylabel("score (loss: lower is better)")
+    if needed.empty:
+        return drawing.say(ax, "nobody reigns: any score wins")
     ax.plot(needed["block"], needed["needed"], color="black", label="needed: below this line")
     if score is not None:
         ax.axhline(score, color="0.4", linestyle="--", label="this score")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from html import escape
 from typing import Literal
 
 from sn37.analysis.copies import Copy
@@ -39,7 +40,7 @@ Cause = Literal[
 ]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Verdict:
     """What became of a submission in an epoch."""
 
@@ -58,6 +59,11 @@ class Verdict:
     def __str__(self) -> str:
         owner = {"model": "the miner's", "submission": "its repo's"}.get(self.owner or "", "nobody's")
         return f"{self.sentence} (stage: {self.stage}; fault: {owner})"
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return f"<p>{escape(str(self))}</p>"
 
 
 def verdict(epoch: Epoch, hotkey: str, past: Sequence[Epoch] = (), copy: Copy | None = None) -> Verdict:

@@ -175,6 +175,8 @@ EMPTY = {
     "weights": (figures.weights, weights(["one"]).head(0)),
     "agreement": (figures.agreement, weights(["one"])),
     "copies": (figures.copies, distances(2).head(0)),
+    "waterfall": (figures.waterfall, steps(1).head(0)),
+    "epsilon_decay": (figures.epsilon_decay, needed().head(0)),
     "reasons": (figures.reasons, pandas.DataFrame({"why": [], "evaluated": []})),
     "costs": (figures.costs, pandas.DataFrame({"sync_block": [], "data_s": [], "load_s": [], "compute_s": []})),
 }

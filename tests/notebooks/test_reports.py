@@ -15,7 +15,7 @@ from sn37.errors import ConfigError
 from sn37.files import shipped
 from sn37.notebook import run_notebook
 
-FIGURES = {"competition_report": 9, "explore_epoch": 2, "replay_epoch": 1}
+FIGURES = {"competition_report": 9, "explore_epoch": 2, "replay_epoch": 1, "why_did_i_lose": 2}
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +30,8 @@ def test_a_notebook_runs_and_its_report_stands_alone(name, records, tmp_path, mo
     given = {"records": records if name == "competition_report" else records["a"]}
     if name == "replay_epoch":
         given["other"] = records["b"]
+    if name == "why_did_i_lose":
+        given["uid"] = 3
     run = run_notebook(shipped("notebooks", f"{name}.ipynb"), given, tmp_path, name)
     page = run.report.read_text(encoding="utf-8")
     assert page.count("data:image/png;base64,") == FIGURES[name]

@@ -5,6 +5,7 @@ import re
 import pytest
 from simulated import COMPETITION, START, simulate, submission
 
+from sn37.analysis import explain
 from sn37.competitions import public_schedule
 from sn37.methods import METHODS, MethodResult
 from sn37.records.epochs import Records
@@ -36,6 +37,8 @@ SHOWN = {
         r"raw score 0.5000 over 2 values \(why\)",
         ["reply", "&lt;script&gt;", "<td>-</td>"],
     ),
+    "explanation": (lambda r: explain(r, 2), "uid 2 .* in competition 4 .*: .*fault: ", ["evaluated", "image/png"]),
+    "verdict": (lambda r: explain(r, 1).verdict, "failed .*do not match the hash", ["<p>failed"]),
     "sources": (lambda r: SOURCES, "sources: .*word_sorting", ["word_sorting", "count = "]),
     "methods": (lambda r: METHODS, "methods: .*multiple_choice", ["text_loss", "sanity_check = "]),
     "schedule": (lambda r: public_schedule(), r"schedule of \d+ periods; from block", ["from block", "INSTRUCT_8B"]),

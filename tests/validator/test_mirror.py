@@ -9,7 +9,7 @@ from simulated import COMPETITION, newest, simulate, submission
 from typer.testing import CliRunner
 
 from sn37 import open_records
-from sn37.analysis import frames
+from sn37.analysis import explain, frames
 from sn37.cli import app
 from sn37.data.logs import read_log
 from sn37.errors import ConfigError
@@ -65,6 +65,9 @@ def test_what_is_mirrored_is_read_back_to_equal_frames(simulated, tmp_path, monk
     for kind in frames.COLUMNS:
         assert getattr(frames, kind)(there).equals(getattr(frames, kind)(simulated)), kind
     (log,) = tmp_path.glob("wandb/*/run-*.wandb")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    explained = CliRunner().invoke(app, ["miner", "explain", "3", "--wandb", str(log)])
+    assert explained.output.strip() == str(explain(simulated, 3))
     assert open_records(log, cache=tmp_path / "cache", last=2) != there, "each place has a cache of its own"
     run = read_log(log)
     assert {name: value for name, value in run.config.items() if name != "_wandb"} == {
