@@ -161,6 +161,8 @@ def train(
         raise ConfigError(f"training needs {' and '.join(missing)}: pip install 'sn37[train]'")
     out, data = Path(out).absolute(), data or Data()
     chosen = chosen_device(device)
+    if chosen == "cuda" and (count := _cuda_devices()) > 1:
+        raise ConfigError(f"training takes one GPU of {count}: choose it with CUDA_VISIBLE_DEVICES=0")
     with contextlib.ExitStack() as opened:
         folder = opened.enter_context(model_folder(base, data))
         opened.enter_context(_owned(out))
@@ -171,7 +173,8 @@ def train(
         opened.enter_context(_random_state_kept())
         opened.enter_context(quiet())
         watch = show or opened.enter_context(live(hyperparameters.steps))
-        history = _Run(folder, competition, out, hyperparameters, data, chosen).run(watch)
+        with _memory_faults():
+            history = _Run(folder, competition, out, hyperparameters, data, chosen).run(watch)
     if history.best is None:
         raise ModelFault(f"no model of this training may take part: {history.refusals[-1].reason}")
     write(out / "history.json", history)
@@ -191,15 +194,21 @@ class _Run:
 
     def run(self, show: Callable[[History], None]) -> History:
         """Train to the end, from the newest whole checkpoint on where there is one."""
+        from transformers import TrainerState
+
         from sn37.miner.trainer import CompetitionTrainer, Watch
 
         chosen = self.hyperparameters
+        checkpoint = _newest_checkpoint(self.out / "checkpoints")
+        if checkpoint is not None:
+            reached = History.of(TrainerState.load_from_json(str(checkpoint / "trainer_state.json")))
+            if reached.losses[-1].step == chosen.steps or reached.fruitless >= chosen.patience:
+                return reached
         tokenizer = self._tokenizer()
         model = self._model(tokenizer)
         with bar(chosen.draws, "draw") as drawn:
             material = draw_material(self.competition, chosen.draws, chosen.seed, self.data, drawn.update)
         batches = self._batches(model, material, tokenizer)
-        checkpoint = _newest_checkpoint(self.out / "checkpoints")
         trainer = CompetitionTrainer(
             model,
             self._arguments(resumed=checkpoint is not None),
@@ -315,6 +324,12 @@ class _Run:
         return {"score": score, **raw}
 
 
+def _cuda_devices() -> int:
+    import torch
+
+    return torch.cuda.device_count()
+
+
 def _save(model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase, folder: Path, dtype: str) -> None:
     """Write the model in the files of a submission, its adapters merged; the model itself stays as it is."""
     from sn37.engine.model import torch_dtype
@@ -331,7 +346,7 @@ def _agreed(out: Path, asked: Plan) -> Plan:
     """The plan of the training in that folder. Raises ConfigError where it is not the one that is asked for."""
     found = read(Plan, out / "training.json")
     if found is None:
-        if any(path.name not in (".lock", "start.json") for path in out.iterdir()):
+        if any(path.name != "start.json" and not path.name.startswith(".") for path in out.iterdir()):
             raise ConfigError(f"{out} is not empty and holds no training; choose another folder")
         found = replace(asked, as_of=asked.as_of or datetime.now(UTC))
         write(out / "training.json", found)
@@ -360,6 +375,22 @@ def _owned(out: Path) -> Iterator[None]:
         raise ConfigError(f"another process trains in {out}; wait for it, or choose another folder") from None
     with held:
         yield
+
+
+@contextlib.contextmanager
+def _memory_faults() -> Iterator[None]:
+    """Memory that runs out, as a ConfigError that says what takes less."""
+    from sn37.engine.memory import is_out_of_memory
+
+    try:
+        yield
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        raise ConfigError(
+            "memory ran out; what takes less, in another folder: fewer batch_tokens, activation_checkpointing, "
+            "adapters (lora_rank), weights in bfloat16"
+        ) from error
 
 
 @contextlib.contextmanager

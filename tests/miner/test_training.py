@@ -1,8 +1,10 @@
 """A training: it ends with the best model, as it would be published, whatever happened in between."""
 
+import json
 import math
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,11 +14,12 @@ from pathlib import Path
 import numpy
 import pytest
 import torch
+from tiny_models import MODELS
 from transformers import TrainerControl, TrainerState
 
 import sn37
 from sn37.checks.tokenizer import byte_tokenizer
-from sn37.competition import Competition, Constraints, EvalTask, Fixed
+from sn37.competition import ARCHITECTURES, Competition, Constraints, EvalTask, Fixed
 from sn37.devnet.tiny_llama import save, small_llama
 from sn37.engine.model import load
 from sn37.errors import ConfigError, ModelFault
@@ -99,6 +102,17 @@ run(Path({str(base)!r}), Path({str(tmp_path / "out")!r}), show=show)
     assert weights(again) == weights(undisturbed)
 
 
+def test_killed_at_its_very_end_nothing_is_trained_again(undisturbed, base, tmp_path):
+    out = shutil.copytree(undisturbed.folder.parent, tmp_path / "out")
+    (out / "history.json").unlink()
+    (out / ".training.json.4711.0").touch()  # what a file written aside leaves
+
+    def show(history):
+        raise AssertionError
+
+    assert run(base, out, show=show).history == undisturbed.history
+
+
 def stopped_at(step):
     def show(history):
         if history.losses and history.losses[-1].step == step:
@@ -174,6 +188,36 @@ def letters_abc(rng, count: int = 6):
         yield sn37.ChoiceSample(f"Which comes after {rng.randrange(10**6)}?", ("A", "B", "C"), rng.choice("ABC"))
 
 
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("rank", [0, 2])
+def test_every_architecture_is_trained_and_saved_as_it_may_be_published(build_model, tmp_path, name, rank):
+    tokenizer = byte_tokenizer()
+    base = save(build_model(name, vocab_size=260, max_position_embeddings=200), tokenizer, tmp_path / "base")
+    allowed = replace(CONSTRAINTS, architectures=ARCHITECTURES, dtype="bfloat16")
+    thrifty = replace(SHORT, steps=2, evaluate_every=2, draws=1, lora_rank=rank, activation_checkpointing=True)
+    competition = replace(COMPETITION, constraints=allowed)
+    trained = run(base, tmp_path / "out", thrifty, competition)
+    assert trained.history.refusals == ()
+    assert len(trained.history.scores) == 2
+    assert preflight(trained.folder, competition).unexpected == ()
+    assert json.loads((trained.folder / "config.json").read_text())["dtype"] == "bfloat16"
+
+
+def test_activations_computed_again_change_nothing(base, undisturbed, tmp_path):
+    again = run(base, tmp_path, replace(SHORT, activation_checkpointing=True))
+    assert [point.value for point in again.history.scores] == pytest.approx(
+        [point.value for point in undisturbed.history.scores], rel=1e-4
+    )
+
+
+def test_memory_that_runs_out_is_told_with_what_takes_less(base, tmp_path):
+    def show(history):
+        raise MemoryError
+
+    with pytest.raises(ConfigError, match=r"memory ran out; what takes less.*activation_checkpointing"):
+        run(base, tmp_path, show=show)
+
+
 def test_a_training_that_gets_no_better_stops_and_keeps_what_it_began_with(base, tmp_path):
     """So few steps make no model of noise say a right letter."""
     letters = sn37.task("LETTERS", source="letters_abc", method="multiple_choice")
@@ -182,6 +226,8 @@ def test_a_training_that_gets_no_better_stops_and_keeps_what_it_began_with(base,
     assert [point.step for point in trained.history.scores] == [0, 1, 2]
     assert trained.history.best.step == 0
     assert "the model that it began with: none of 2 steps improved it" in str(trained)
+    (tmp_path / "history.json").unlink()
+    assert run(base, tmp_path, replace(SHORT, evaluate_every=1, patience=2), competition) == trained
 
 
 def test_a_model_that_no_training_can_make_fit_is_refused_at_once(base, tmp_path):
