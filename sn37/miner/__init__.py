@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from sn37.miner.history import History
+from sn37.miner.hyperparameters import Hyperparameters
 from sn37.miner.preflight import Preflight, preflight
 from sn37.miner.publish import Publication, publish
 from sn37.miner.starts import Start, find_start
-from sn37.miner.training import Hyperparameters, Trained, train
+from sn37.miner.training import Trained, train
 
 __all__ = [
     "History",

@@ -15,30 +15,27 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import json
 import random
 import shutil
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from functools import partial
 from html import escape
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
-
-from filelock import FileLock, Timeout
+from typing import TYPE_CHECKING, Any, cast
 
 from sn37.competition import Competition
 from sn37.errors import ConfigError, ModelFault
 from sn37.evaluation.progress import bar
+from sn37.miner.folder import Plan, agreed, newest_checkpoint, owned
 from sn37.miner.history import History
+from sn37.miner.hyperparameters import Hyperparameters
 from sn37.miner.live import live
 from sn37.miner.rows import Material, draw_material, weighted_rows
 from sn37.records.codec import read, write
 from sn37.submission import content_hash
-from sn37.values import Checked, Rule
 
 if TYPE_CHECKING:
     import torch
@@ -48,64 +45,7 @@ if TYPE_CHECKING:
     from sn37.methods import Tokenizer
     from sn37.miner.batches import Batches
 
-__all__ = ["Hyperparameters", "Trained", "quiet", "train"]
-
-
-@dataclass(frozen=True)
-class Hyperparameters(Checked):
-    """How a training goes; the defaults suit a model of some billion parameters on one GPU."""
-
-    steps: int = 500
-    """Optimizer steps at most."""
-    learning_rate: float | None = None
-    """At its highest, after the warm-up; from there it falls by a cosine. None: 1e-5, with LoRA 2e-4."""
-    warmup_steps: int = 20
-    """Steps in which the learning rate rises."""
-    batch_tokens: int = 8_192
-    """Tokens of one batch at most, but for a single row that is longer: what has to fit into memory."""
-    accumulation: int = 4
-    """Batches of one step."""
-    draws: int = 16
-    """How many epochs' samples are learnt from."""
-    evaluate_every: int = 50
-    """Steps between two scores and checkpoints."""
-    patience: int = 3
-    """Stop after so many scores that are not better than the best."""
-    lora_rank: int = 0
-    """Train adapters of this rank (LoRA), merged before the model is saved; 0: all weights."""
-    activation_checkpointing: bool = False
-    """Compute activations again in the backward pass: less memory, a third more time."""
-    weights: Literal["auto", "bfloat16", "float32"] = "auto"
-    """What the weights are trained in; auto: float32, and with LoRA the competition's dtype. A GPU computes in bfloat16
-    either way."""
-    seed: int = 0
-    """Decides the samples, their order, dropout and adapters."""
-
-    RULES = (
-        *(
-            Rule(name, lambda number: number >= 1, "1 or more")
-            for name in ("steps", "batch_tokens", "accumulation", "draws", "evaluate_every", "patience")
-        ),
-        Rule("learning_rate", lambda rate: rate is None or 0 < rate < 1, "a number in (0, 1)"),
-        Rule("warmup_steps, lora_rank", lambda steps, rank: min(steps, rank) >= 0, "0 or more"),
-        Rule("weights", ("auto", "bfloat16", "float32").__contains__, "auto, bfloat16 or float32"),
-    )
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What is trained, from what, how: whatever decides the outcome."""
-
-    base: str
-    """The model that it starts from, as it was named."""
-    base_hash: str
-    """Its content hash."""
-    competition: str
-    """The competition's digest."""
-    hyperparameters: Hyperparameters
-    """How."""
-    as_of: datetime | None
-    """As of when data are read; None: not decided yet."""
+__all__ = ["Trained", "quiet", "train"]
 
 
 @dataclass(frozen=True)
@@ -140,7 +80,7 @@ def train(
     competition: Competition,
     out: Path,
     *,
-    hyperparameters: Hyperparameters = Hyperparameters(),
+    hyperparameters: Hyperparameters | None = None,
     data: Data | None = None,
     device: str = "auto",
     show: Callable[[History], None] | None = None,
@@ -159,14 +99,14 @@ def train(
 
     if missing := [name for name in ("accelerate", "peft") if find_spec(name) is None]:
         raise ConfigError(f"training needs {' and '.join(missing)}: pip install 'sn37[train]'")
-    out, data = Path(out).absolute(), data or Data()
+    out, data, hyperparameters = Path(out).absolute(), data or Data(), hyperparameters or Hyperparameters()
     chosen = chosen_device(device)
     if chosen == "cuda" and (count := _cuda_devices()) > 1:
         raise ConfigError(f"training takes one GPU of {count}: choose it with CUDA_VISIBLE_DEVICES=0")
     with contextlib.ExitStack() as opened:
         folder = opened.enter_context(model_folder(base, data))
-        opened.enter_context(_owned(out))
-        plan = _agreed(out, Plan(str(base), content_hash(folder), competition.digest, hyperparameters, data.as_of))
+        opened.enter_context(owned(out))
+        plan = agreed(out, Plan(str(base), content_hash(folder), competition.digest, hyperparameters, data.as_of))
         if (history := read(History, out / "history.json")) is not None:
             return Trained(out / "model", competition.name, history)
         data = replace(data, as_of=plan.as_of)
@@ -199,7 +139,7 @@ class _Run:
         from sn37.miner.trainer import CompetitionTrainer, Watch
 
         chosen = self.hyperparameters
-        checkpoint = _newest_checkpoint(self.out / "checkpoints")
+        checkpoint = newest_checkpoint(self.out / "checkpoints")
         if checkpoint is not None:
             reached = History.of(TrainerState.load_from_json(str(checkpoint / "trainer_state.json")))
             if reached.losses[-1].step == chosen.steps or reached.fruitless >= chosen.patience:
@@ -340,41 +280,6 @@ def _save(model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase, folder: Pa
     shutil.rmtree(folder, ignore_errors=True)
     whole.to(torch_dtype(dtype)).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-
-
-def _agreed(out: Path, asked: Plan) -> Plan:
-    """The plan of the training in that folder. Raises ConfigError where it is not the one that is asked for."""
-    found = read(Plan, out / "training.json")
-    if found is None:
-        if any(path.name != "start.json" and not path.name.startswith(".") for path in out.iterdir()):
-            raise ConfigError(f"{out} is not empty and holds no training; choose another folder")
-        found = replace(asked, as_of=asked.as_of or datetime.now(UTC))
-        write(out / "training.json", found)
-    differing = [name for name, value in vars(asked).items() if value not in (None, getattr(found, name))]
-    if differing:
-        raise ConfigError(f"{out} holds a training of another {differing[0]}; choose another folder, or remove it")
-    return found
-
-
-def _newest_checkpoint(folder: Path) -> Path | None:
-    """The newest that is whole: transformers writes the state last."""
-    for path in sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.partition("-")[2]), reverse=True):
-        with contextlib.suppress(OSError, ValueError):
-            json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))
-            return path
-    return None
-
-
-@contextlib.contextmanager
-def _owned(out: Path) -> Iterator[None]:
-    """Keep the folder to this process."""
-    out.mkdir(parents=True, exist_ok=True)
-    try:
-        held = FileLock(out / ".lock", blocking=False).acquire()
-    except Timeout:
-        raise ConfigError(f"another process trains in {out}; wait for it, or choose another folder") from None
-    with held:
-        yield
 
 
 @contextlib.contextmanager
