@@ -95,7 +95,7 @@ COLUMNS: Mapping[str, Mapping[str, str]] = {
         **_EPOCH,
         "hotkey": "The miner.",
         "uid": "Its uid at the sync block; missing where it had none.",
-        "average": "The moving average of the competition's weight after the epoch, a share of 1.",
+        "average": "The moving average of the competition's weight, over the epochs at hand, a share of 1.",
         "weight": "The subnet's weight that was set after the epoch, a share of 1; missing where none was.",
     },
     "duels": {

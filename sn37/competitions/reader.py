@@ -148,7 +148,7 @@ def _mistakes_together(data: Mapping[str, object]) -> list[str]:
 
 def _made(task: _Task) -> EvalTask:
     source, method = dict(task.source), dict(task.method)
-    names = str(source.pop("name")), str(method.pop("name"))
+    names = str(source.pop("name", "")), str(method.pop("name", ""))
     return EvalTask(task.name, *names, task.weight, source, method, task.normalization)
 
 

@@ -26,6 +26,7 @@ from sn37.records.epochs import Epoch, Records
 from sn37.records.manifest import Manifest
 from sn37.records.results import Result
 from sn37.sample import Sample, from_record, to_record
+from sn37.submission import Commitment
 
 __all__ = ["MAX_DOCUMENT_BYTES", "origin_of", "pack", "unpack"]
 
@@ -35,6 +36,7 @@ MAX_DOCUMENT_BYTES = 128 << 20
 _LIMITS = (500, 100, 20, 0)
 """Characters of each text that are kept where a document must be small; 0: no sample and no value of one."""
 _ORIGIN = "origin"
+_MAX_BLOCK = 1 << 40
 _HOTKEY = re.compile(r"[A-Za-z0-9]{1,64}")
 
 
@@ -171,30 +173,35 @@ def _shortened(data: dict[str, Any], characters: int) -> dict[str, object]:
 
 def _mistakes(document: _Document) -> Iterator[str]:
     """What of a document does not belong together."""
-    manifest, decision = document.manifest, document.decision
+    manifest, decision, published = document.manifest, document.decision, document.published
     tasks = {task.name for task in manifest.competition.tasks}
-    if manifest.sync_block != decision.sync_block or manifest.sync_block < 0:
+    known = f"the tasks {', '.join(sorted(tasks))}"
+    if manifest.sync_block != decision.sync_block or not 0 <= manifest.sync_block < _MAX_BLOCK:
         yield f"the decision is of sync block {decision.sync_block}, the plan of {manifest.sync_block}"
-    for kind, hotkeys in (("score", decision.scores), ("result", document.results)):
-        names = [each.hotkey for each in hotkeys]
-        if len(set(names)) < len(names) or not all(map(_HOTKEY.fullmatch, names)):
-            yield f"the {kind}s are not one for each hotkey"
+    submissions = [pick.submission for pick in manifest.submissions]
+    for kind, found in (("submission", submissions), ("score", decision.scores), ("result", document.results)):
+        if len({each.hotkey for each in found}) < len(found) or not all(map(_is_sound, found)):
+            yield f"the {kind}s are not one for each hotkey, with its uid and block"
     for score in decision.scores:
         if not set(score.raw) == set(score.normalized) <= tasks or (score.score is None) != (score.fault is not None):
-            yield f"the score of {score.hotkey} is not of the tasks {', '.join(sorted(tasks))}"
-    alive = {score.hotkey for score in decision.scores if score.score is not None}
-    named = {turn.hotkey for turn in decision.reign} | {*decision.beats, *decision.wins, *decision.win_rate}
-    if not named <= alive or not alive <= set(decision.beats) or decision.winner not in {None, *alive}:
+            yield f"the score of {score.hotkey} is not of {known}"
+    losses = {score.hotkey: score.score for score in decision.scores if score.score is not None}
+    tables = (decision.beats, decision.wins, decision.win_rate)
+    if any(table.keys() != losses.keys() for table in tables) or min(losses.values(), default=0) < 0:
+        yield "the duels are not of those with a score"
+    if not {turn.hotkey for turn in decision.reign} <= losses.keys() or decision.winner not in (None, *losses):
         yield "the reign is not of those with a score"
-    if document.published is not None and not set(document.published.weights) <= set(document.published.uids):
+    if published is not None and not published.weights.keys() <= published.uids.keys():
         yield "the weights are not of those with a uid"
-    if not set(document.samples) <= tasks:
-        yield f"the samples are not of the tasks {', '.join(sorted(tasks))}"
+    if not document.samples.keys() <= tasks:
+        yield f"the samples are not of {known}"
     for result in document.results:
         for task, outcome in result.tasks.items():
-            count, details = len(outcome.values), len(outcome.details)
-            drawn = len(document.samples.get(task, ())) or max(outcome.places, default=0) + 1
-            sound = outcome.samples == () or len(outcome.samples) == count
-            sound = sound and all(0 <= index < drawn for index in outcome.places) and details in (0, count)
-            if task not in tasks or not sound:
+            count, drawn = len(outcome.values), len(document.samples.get(task, ()))
+            sound = len(outcome.samples) in (0, count) and len(outcome.details) in (0, count)
+            if task not in tasks or not sound or not all(0 <= at < (drawn or _MAX_BLOCK) for at in outcome.places):
                 yield f"the values of {result.hotkey} on {task} do not belong to its samples"
+
+
+def _is_sound(one: Commitment) -> bool:
+    return bool(_HOTKEY.fullmatch(one.hotkey)) and 0 <= one.uid < 1 << 16 and 0 <= one.block < _MAX_BLOCK

@@ -21,9 +21,12 @@ from sn37.submission import Commitment, Submission
 __all__ = ["Manifest", "Pick", "TaskData"]
 
 
+_COMMITMENT = {"hotkey": str, "uid": int, "block": int, "text": str}
+
+
 def _submission(data: Any) -> Submission:
     """The submission that a commitment stands for."""
-    if not isinstance(data, dict) or set(data) != {field.name for field in fields(Commitment)}:
+    if not isinstance(data, dict) or {name: type(value) for name, value in data.items()} != _COMMITMENT:
         raise ValueError(f"{data!r} is no commitment; expected hotkey, uid, block and text")
     return Submission.read(**data)
 

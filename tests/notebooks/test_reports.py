@@ -14,6 +14,9 @@ from sn37.cli import app
 from sn37.errors import ConfigError
 from sn37.files import shipped
 from sn37.notebook import run_notebook
+from sn37.validator.mirror import log_epochs
+from sn37.validator.plan import Plan
+from sn37.validator.settings import Settings
 
 FIGURES = {"competition_report": 9, "explore_epoch": 2, "replay_epoch": 1, "why_did_i_lose": 2}
 
@@ -24,10 +27,21 @@ def records(tmp_path_factory):
     return {name: str(simulate(root / name, epochs=5, models=5, seed=seed).root) for seed, name in enumerate("ab")}
 
 
+def logged(records, root):
+    """The folder of wandb runs that hold a validator's records."""
+    shutil.copytree(records, root / "records")
+    manifest = open_records(records).epoch().manifest
+    log_epochs(Plan(Settings(root=root), manifest, newest=True), next(iter(manifest.uids)))
+    return str(root / "wandb")
+
+
 @pytest.mark.parametrize("name", FIGURES)
 def test_a_notebook_runs_and_its_report_stands_alone(name, records, tmp_path, monkeypatch):
     monkeypatch.delenv("MPLBACKEND")  # as in a person's own shell: figures go into the page
-    given = {"records": records if name == "competition_report" else records["a"]}
+    monkeypatch.setenv("HOME", str(tmp_path))
+    given = {"records": records["a"]}
+    if name == "competition_report":  # another validator's as it publishes them
+        given["records"] = {"a": records["a"], "b": logged(records["b"], tmp_path / "b")}
     if name == "replay_epoch":
         given["other"] = records["b"]
     if name == "why_did_i_lose":

@@ -3,12 +3,14 @@
 import gzip
 import json
 import math
+import random
 from dataclasses import replace
 
 import pytest
 from simulated import COMPETITION, newest, simulate
 
 from sn37.analysis import frames
+from sn37.analysis.comparison import compare
 from sn37.errors import EvaluatorFault
 from sn37.records import Records, archive
 from sn37.records.archive import origin_of, pack, unpack
@@ -107,7 +109,12 @@ def change(data, path, value):
         (["manifest", "competition", "epsilon", "start"], 0.2, "was changed"),
         (["manifest", "more"], 1, "unknown field more"),
         (["decision", "winner"], "5Nobody", "the reign is not of those with a score"),
-        (["decision", "beats"], {}, "the reign is not of those with a score"),
+        (["decision", "beats"], {}, "the duels are not of those with a score"),
+        (["decision", "wins"], {}, "the duels are not of those with a score"),
+        (["decision", "scores", 0, "score"], -1.0, "the duels are not of those with a score"),
+        (["decision", "scores", 0, "uid"], 1 << 70, "with its uid and block"),
+        (["manifest", "submissions", 0, "submission", "text"], None, "is no commitment"),
+        (["manifest", "competition", "tasks", 0, "source"], {}, "was changed"),
         (["decision", "scores", 0, "raw"], {"OTHER": 1.0}, "is not of the tasks QUESTIONS, WORDS"),
         (["decision", "scores", 0, "score"], None, "is not of the tasks"),
         (["decision", "scores", 0, "score"], "0", "score"),
@@ -132,6 +139,45 @@ def test_a_document_that_does_not_hold_together_is_refused_and_leaves_nothing(re
         unpack(gzip.compress(json.dumps(data).encode()), Records(tmp_path), "", "a log")
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
+
+
+def places(data, start=()):
+    """The paths of all that a document holds."""
+    for key in data if isinstance(data, dict) else range(len(data)) if isinstance(data, list) else ():
+        yield (*start, key)
+        yield from places(data[key], (*start, key))
+
+
+def test_whatever_is_changed_a_document_is_refused_or_shows_in_every_frame(tmp_path):
+    """Two hundred documents with one place removed, doubled or replaced."""
+    epoch = simulate(tmp_path / "own", epochs=1, models=3, samples=3).epoch()
+    draw, whole, taken = random.Random(4), opened(pack(epoch)), 0
+    anywhere = list(places(whole))
+    for number in range(200):
+        data = opened(pack(epoch))
+        *folders, last = draw.choice(anywhere)
+        place = data
+        for part in folders:
+            place = place[part]
+        value = draw.choice([None, -1, 1 << 70, 1e308, "", "../..", "x" * 3_000, [], {}, [1], {"a": 1}, True, "REMOVE"])
+        if value == "REMOVE":
+            del place[last]
+        elif value == "" and isinstance(place, list):
+            place.append(place[last])
+        else:
+            place[last] = value
+        there = Records(tmp_path / str(number))
+        try:
+            read = unpack(gzip.compress(json.dumps(data).encode()), there, "", "a log")
+        except EvaluatorFault:
+            assert not there.root.exists()
+            continue
+        taken += 1
+        for kind in frames.COLUMNS:
+            getattr(frames, kind)(there)
+        compare(epoch, read)
+        there.history(COMPETITION.id)
+    assert 20 < taken < 100
 
 
 @pytest.mark.parametrize("value", ["NaN", "Infinity", "1e999", "9" * 5_000])
