@@ -50,25 +50,8 @@ class SignedRuns:
     config: Mapping[str, str] = field(default_factory=dict)
     """What a run's config must say besides."""
 
-    def rows(self, context: Context, *, min_stake: float, max_age_hours: float, run_rows: int) -> Iterator[DataRow]:
-        """The history rows of the last hours before the sync block, of runs signed by trusted authors.
-
-        run_rows: the most that are taken from one run.
-        """
-        since = context.as_of - timedelta(hours=max_age_hours)
-        authors = Authors(context, self.netuid, min_stake)
-        for run in context.runs(self.project, since, context.as_of):
-            if fault := self._fault(run, context, authors):
-                context.drop(f"runs {fault}")
-                continue
-            within = (row for row in run.history if _within(row.get("_timestamp"), since, context.as_of))
-            for row in islice(within, run_rows):
-                if _unicode(row):
-                    yield row
-                else:
-                    context.drop("rows with half a character")
-
-    def _fault(self, run: Run, context: Context, authors: Authors) -> str:
+    def fault(self, run: Run, context: Context, authors: Authors) -> str:
+        """Why a run is left out, "" where a trusted author has signed it."""
         if any(run.config.get(key) != value for key, value in self.config.items()):
             return "of another type"
         hotkey, signature = run.config.get(self.hotkey), run.config.get(self.signature)
@@ -103,12 +86,24 @@ class SignedSource(ABC):
 
     def __call__(self, context: Context) -> list[Sample]:
         """The samples, drawn with the context's generator."""
-        rows = self.RUNS.rows(
-            context, min_stake=self.min_stake, max_age_hours=self.max_age_hours, run_rows=self.run_rows
-        )
-        samples = list(dict.fromkeys(sample for row in rows for sample in self.samples_of(row, context)))
+        samples = list(dict.fromkeys(sample for row in self._rows(context) for sample in self.samples_of(row, context)))
         context.enough(samples, self.min_samples, self.RUNS.project)
         return context.generator.sample(samples, min(len(samples), self.max_samples))
+
+    def _rows(self, context: Context) -> Iterator[DataRow]:
+        """The history rows of the last hours before the sync block, of runs signed by trusted authors."""
+        since = context.as_of - timedelta(hours=self.max_age_hours)
+        authors = Authors(context, self.RUNS.netuid, self.min_stake)
+        for run in context.runs(self.RUNS.project, since, context.as_of):
+            if fault := self.RUNS.fault(run, context, authors):
+                context.drop(f"runs {fault}")
+                continue
+            within = (row for row in run.history if _within(row.get("_timestamp"), since, context.as_of))
+            for row in islice(within, self.run_rows):
+                if _unicode(row):
+                    yield row
+                else:
+                    context.drop("rows with half a character")
 
 
 def _within(timestamp: object, since: datetime, until: datetime) -> bool:
