@@ -66,12 +66,12 @@ class RenderedRow:
 
     def _repr_html_(self) -> str:
         told = f"<p>{escape(self._summary)}{_legend()}</p>" if self.nats else f"<p>{escape(self.flaw)}</p>"
-        shown = [f"<span title='context'>{_visible(text)}</span>" for text in self.context]
+        shown = [f'<span title="context">{_visible(text)}</span>' for text in self.context]
         if self.nats:
             shown += [_coloured(_visible(t), n, f"{n:.3f} nats") for t, n in zip(self.target, self.nats, strict=True)]
         else:
             shown += [f"<u>{_visible(text)}</u>" for text in self.target]
-        return f"{told}<pre style='white-space: pre-wrap'>{''.join(shown)}</pre>"
+        return f'{told}<pre style="white-space: pre-wrap">{"".join(shown)}</pre>'
 
     @property
     def _summary(self) -> str:
@@ -212,7 +212,7 @@ def _coloured(text: str, nats: float, title: str) -> str:
     """A text on a background that is the darker the more it costs, in grey as well."""
     share = min(nats / _DARKEST, 1.0) ** 0.5
     look = f"background: rgba(217, 95, 2, {0.8 * share:.2f}); border-left: 1px solid rgba(127, 127, 127, 0.4)"
-    return f"<span title='{title}' style='{look}'>{text}</span>"
+    return f'<span title="{title}" style="{look}">{text}</span>'
 
 
 def _legend() -> str:

@@ -94,7 +94,7 @@ def test_the_views_escape_what_they_show_and_say_how_to_read_it(folder):
     shown = sn37.token_losses(folder, sample, dtype="float32")
     page, text = shown._repr_html_(), repr(shown)
     assert "<b>" not in page and re.search(r"&lt;</span>", page) and "&#9166;" in page
-    assert page.count(" nats'") == len(shown.rows[0].nats) + 5 and "nats, " in text and "[" in text
+    assert page.count(' nats"') == len(shown.rows[0].nats) + 5 and "nats, " in text and "[" in text
     assert re.findall(r"[A-Za-z]\[\d\.\d\d\]", text)
     hostile = sn37.render(TextSample("a\x1b[31mb\r"), folder)
     assert "\x1b" not in repr(hostile) and "\x1b" in "".join(hostile.rows[0].target)

@@ -6,10 +6,12 @@ import shutil
 import pytest
 from executed import complaints
 from simulated import COMPETITION, START, simulate
+from small import save_model
 from typer.testing import CliRunner
 
 from sn37 import open_records
 from sn37.analysis import frames
+from sn37.checks.tokenizer import byte_tokenizer
 from sn37.cli import app
 from sn37.errors import ConfigError
 from sn37.files import shipped
@@ -62,6 +64,16 @@ def test_what_a_model_wrote_is_text_in_a_report(records, tmp_path):
     page = run.report.read_text(encoding="utf-8")
     assert "&lt;b onclick=x&gt;It is" in page and "<b onclick" not in page
     assert "default-src 'none'" in page, "nor could it do anything"
+
+
+def test_an_epoch_shows_what_each_token_of_a_text_costs_a_model(records, tmp_path):
+    folder = save_model(tmp_path / "model", 1.0, hidden_size=256, intermediate_size=512)
+    byte_tokenizer().save_pretrained(folder)
+    given = {"records": records["a"], "model": str(folder), "task": "WORDS"}
+    run = run_notebook(shipped("notebooks", "explore_epoch.ipynb"), given, tmp_path, "tokens")
+    page = run.report.read_text(encoding="utf-8")
+    assert "5 tokens, " in page and page.count(' nats"') == 5 + 5
+    assert complaints(run.notebook) == []
 
 
 def said(*arguments):
