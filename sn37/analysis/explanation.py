@@ -25,7 +25,7 @@ from sn37.analysis.verdict import Verdict, commitment_of, gaps, score_of, verdic
 from sn37.competition import Competition, InverseExponential
 from sn37.errors import ConfigError
 from sn37.html import table
-from sn37.incentive import FirstWin
+from sn37.incentive import Contender, FirstWin
 from sn37.records.decision import Score
 from sn37.records.epochs import Epoch, Records
 
@@ -193,32 +193,40 @@ class Explanation:
                 found[task.name] = task_pair(task, both[0][task.name], both[1][task.name], drawn)
         return found
 
+    @property
+    def _contenders(self) -> list[Contender]:
+        """The scores known last of what stands at the epoch explained: those measured in it, and mine."""
+        found = {score.hotkey: contender for score in self.epoch.decision.scores if (contender := score.contender)}
+        standing = commitment_of(self.epoch, self.hotkey)
+        if self.mine is not None and self.mine.score is not None and standing is not None:
+            found[self.hotkey] = Contender(self.hotkey, standing.uid, standing.block, self.mine.score)
+        return list(found.values())
+
     @cached_property
     def first_win(self) -> FirstWin:
         """The first sync block from the epoch on at which this score wins, if nobody's changes; None and why: never."""
-        clock, epsilon, best = self.epoch.manifest.clock, self.competition.epsilon, self.measured.decision.best
-        mine = None if self.mine is None else self.mine.contender
-        if mine is None or best is None or best.contender is None:
+        everybody, epsilon, since = self._contenders, self.competition.epsilon, self.epoch.sync_block
+        by_hotkey = {one.hotkey: one for one in everybody}
+        mine, winner = (by_hotkey.get(hotkey or "") for hotkey in (self.hotkey, self.epoch.decision.winner))
+        if mine is None:
             return FirstWin(None, "it has no score")
-        everybody = [one for score in self.measured.decision.scores if (one := score.contender) is not None]
-        since = self.epoch.sync_block
         while (block := incentive.first_reign(self.hotkey, everybody, epsilon, since)) is not None:
-            since = clock.next_sync_block(block - 1)
+            since = self.epoch.manifest.clock.next_sync_block(block - 1)
             if since == block:
                 return FirstWin(block, "")
-        duel = incentive.first_win(mine, best.contender, epsilon, self.epoch.sync_block)
+        duel = incentive.first_win(mine, winner or mine, epsilon, self.epoch.sync_block)
         return FirstWin(None, duel.why or "another one stands between it and the winner")
 
     @cached_property
     def needed(self) -> DataFrame:
-        """What a later commitment has to be below to win, as epsilon decays.
+        """What a later commitment has to be below to win, as epsilon decays and if nobody's score changes.
 
         Columns: when, block, needed (the loss), gain (by which share of its loss mine would have to fall; missing where
-        it has none, or is the winner's).
+        it has none, or won).
         """
         found, score = self._needed(_AHEAD.values()), self.mine.score if self.mine else None
         found.insert(0, "when", list(_AHEAD)[: len(found)])
-        lost = score and self.mine != self.measured.decision.best
+        lost = score and self.verdict.cause != "won"
         found["gain"] = (1 - found["needed"] / score).clip(lower=0) if score and lost else math.nan
         return found
 
@@ -226,16 +234,18 @@ class Explanation:
         """The loss that is needed so many blocks after the epoch; none where nobody reigns."""
         import pandas
 
-        best, blocks = self.measured.decision.best, [self.epoch.sync_block + each for each in ahead]
-        winner = None if best is None else best.contender
-        epsilon = self.competition.epsilon
-        rows = [(block, incentive.needed(winner, epsilon, block)) for block in blocks] if winner else []
+        rows, epsilon = [], self.competition.epsilon
+        for block in (self.epoch.sync_block + each for each in ahead):
+            kings = incentive.reign(self._contenders, epsilon, block).takeovers
+            rows += [(block, incentive.needed(king.contender, epsilon, block)) for king in kings[-1:]]
         return pandas.DataFrame(rows, columns=["block", "needed"])
 
     @cached_property
     def timeline(self) -> tuple[Event, ...]:
         """What happened to the miner's submissions, oldest first."""
-        return timeline((*self.past, self.epoch), self.hotkey)
+        records = Records(self.epoch.folder.parent.parent)
+        later = [epoch for epoch in records.open() if epoch.competition_id == self.epoch.competition_id]
+        return timeline((*self.past, self.epoch), self.hotkey, later)
 
     @property
     def sentences(self) -> dict[str, str]:
@@ -350,17 +360,14 @@ def _chosen(newest: Sequence[Epoch], who: str) -> tuple[Epoch, str, int]:
     """The newest epoch that this miner had a submission to, or just knows it; its hotkey and uid."""
     known: tuple[Epoch, str, int] | None = None
     for epoch in newest:
-        scores, picks = epoch.decision.scores, [pick.submission for pick in epoch.manifest.submissions]
-        uids = {**epoch.manifest.uids, **{one.hotkey: one.uid for one in (*picks, *scores)}}
-        found = [
-            (hotkey, uid)
-            for hotkey, uid in uids.items()
-            if (str(uid) == who if who.isdigit() else hotkey.startswith(who))
-        ]
-        if len(found) == 1 and who:
-            known = known or (epoch, *found[0])
-            if commitment_of(epoch, found[0][0]) is not None:
-                return epoch, *found[0]
+        picks = (pick.submission for pick in epoch.manifest.submissions)
+        uids = {**epoch.manifest.uids, **{one.hotkey: one.uid for one in (*picks, *epoch.decision.scores)}}
+        if known is None:
+            named = [key for key, uid in uids.items() if (str(uid) == who if who.isdigit() else key.startswith(who))]
+            known = (epoch, named[0], uids[named[0]]) if len(named) == 1 and who else None
+        # From here on the hotkey counts: a uid may have been somebody else's before.
+        if known is not None and commitment_of(epoch, known[1]) is not None:
+            return epoch, known[1], uids[known[1]]
     if known is not None:
         return known
     there = sorted({pick.submission.uid for pick in newest[0].manifest.submissions})

@@ -5,7 +5,7 @@ A fold over records. Times of blocks are reckoned with 12 s a block from the nea
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import groupby
@@ -13,6 +13,8 @@ from itertools import groupby
 from sn37.analysis.verdict import commitment_of, pick_of, score_of
 from sn37.clock import SECONDS_PER_BLOCK
 from sn37.records.epochs import Epoch
+from sn37.records.faults import StageFault, Waits
+from sn37.records.manifest import Manifest
 from sn37.submission import Commitment
 
 __all__ = ["Event", "timeline"]
@@ -33,12 +35,18 @@ class Event:
         return f"{self.block}  {self.time:%Y-%m-%d %H:%M}  {self.what}"
 
 
-def timeline(epochs: Sequence[Epoch], hotkey: str) -> tuple[Event, ...]:
+def timeline(epochs: Sequence[Epoch], hotkey: str, undecided: Iterable[Epoch] = ()) -> tuple[Event, ...]:
     """What happened to a hotkey's submissions, oldest first; the same outcome of epochs in a row is told once.
 
-    epochs: decided ones of one competition, oldest first.
+    epochs: decided ones of one competition, oldest first; undecided: those at work, of which later ones are told.
     """
     events = sorted(_events(epochs, hotkey), key=lambda event: event.block)
+    for epoch in undecided:
+        if epoch.sync_block > epochs[-1].sync_block and epoch.read(Manifest) and pick_of(epoch, hotkey):
+            stopped, waits = epoch.read(StageFault), epoch.read(Waits) or Waits()
+            waited = f", waited for this submission {waits.counts[hotkey]} times" if hotkey in waits.counts else ""
+            why = f": {stopped.stage}: {stopped.reason} ({stopped.owner} fault)" if stopped else ""
+            events.append(_event(epoch, epoch.sync_block, f"not decided yet{waited}{why}"))
     together = [list(group) for _, group in groupby(events, key=lambda event: event.what)]
     times = [f" ({len(group)} times)" if len(group) > 1 else "" for group in together]
     return tuple(replace(group[0], what=group[0].what + more) for group, more in zip(together, times, strict=True))

@@ -195,7 +195,7 @@ def _overtaken(decision: Decision, mine: Score) -> str:
 
 
 def _lead(decision: Decision, mine: Score) -> str:
-    second = next((one for one in decision.scores if one.hotkey != mine.hotkey and one.score), None)
+    second = next((one for one in decision.scores if one.hotkey != mine.hotkey), None)
     if second is None or second.score is None or mine.score is None:
         return ""
     return f"; the best of the others, uid {second.uid}, has {second.score:.6g}"

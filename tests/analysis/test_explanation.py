@@ -3,6 +3,7 @@
 import math
 import shutil
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 from causes import play
@@ -16,6 +17,7 @@ from sn37.errors import ConfigError
 from sn37.incentive import Contender, reign
 from sn37.records.archive import pack, unpack
 from sn37.records.epochs import Records
+from sn37.records.faults import StageFault, Waits
 
 __all__ = ["executor"]
 
@@ -110,12 +112,13 @@ def test_the_sync_block_of_the_first_win_is_the_one_that_playing_every_epoch_fin
 def test_what_is_needed_wins_and_a_step_above_does_not(causes):
     found = explain(causes.records, causes.hotkeys["copy"], causes.epochs[0].sync_block)
     epsilon = found.competition.epsilon
+    field = [contender for score in found.epoch.decision.scores if (contender := score.contender)]
     for row in found.needed.itertuples():
         for loss, wins in ((math.nextafter(row.needed, 0), True), (row.needed, False)):
-            crowd = [found.rival.contender, Contender("new", 99, row.block, loss)]
+            crowd = [*field, Contender("new", 99, row.block, loss)]
             assert (reign(crowd, epsilon, row.block).winner == "new") is wins
         assert row.gain == pytest.approx(1 - row.needed / found.mine.score)
-    assert list(found.needed["needed"]) == sorted(found.needed["needed"])
+    assert len({reign(field, epsilon, block).winner for block in found.needed["block"]}) == 2, "another one takes over"
 
 
 def test_the_timeline_has_every_step_in_its_order(causes):
@@ -191,6 +194,36 @@ def test_who_or_what_is_unknown_is_told_in_a_sentence(records, who, epoch, said)
         explain(records, who, epoch)
 
 
+def test_a_uid_is_whose_it_is_now_and_the_hotkey_is_followed_back(records, tmp_path):
+    records = Records(shutil.copytree(records.root, tmp_path / "records"))
+    newest, before = records.epoch(), records.sealed(COMPETITION.id)[-2]
+    mine = next(one for one in newest.decision.scores if one.uid == 3)
+    picks = [pick for pick in newest.manifest.submissions if pick.submission.hotkey != mine.hotkey]
+    uids = {**{hotkey: uid for hotkey, uid in newest.manifest.uids.items() if uid != 3}, "5Newcomer": 3}
+    newest.write(replace(newest.manifest, submissions=tuple(picks), uids=uids))
+    rest = tuple(one for one in newest.decision.scores if one is not mine)
+    newest.write(replace(newest.decision, scores=rest, reign=()))
+    assert explain(records, 3).hotkey == "5Newcomer" and explain(records, 3).verdict.cause == "absent"
+    assert explain(records, mine.hotkey).epoch == before
+
+
+def test_an_epoch_that_is_not_decided_yet_ends_the_timeline(records, tmp_path):
+    records = Records(shutil.copytree(records.root, tmp_path / "records"))
+    newest = records.epoch()
+    work = records.begin(COMPETITION.id, newest.sync_block + 360)
+    later = newest.manifest.as_of + timedelta(seconds=360 * 12)
+    work.write(replace(newest.manifest, sync_block=work.sync_block, as_of=later))
+    work.write(StageFault("submission", "its repo answers 500", "evaluate"))
+    hotkey = explain(records, 3).hotkey
+    work.write(Waits({hotkey: 2}))
+    last = explain(records, 3).timeline[-1]
+    assert last.what == (
+        "not decided yet, waited for this submission 2 times: evaluate: its repo answers 500 (submission fault)"
+    )
+    assert (last.block, last.time) == (work.sync_block, later)
+    assert explain(records, 3).epoch == newest
+
+
 def test_no_record_at_all_is_a_sentence(tmp_path):
     with pytest.raises(ConfigError, match="there is no decided epoch in"):
         explain(tmp_path, 3)
@@ -215,6 +248,21 @@ def test_a_submission_that_was_set_aside_neither_won_nor_lost(records, tmp_path)
     assert (found.verdict.cause, found.verdict.owner) == ("set aside", "submission")
     assert "its repo answers 500; it neither won nor lost" in found.verdict.sentence
     assert found.measured.sync_block < epoch.sync_block, "its numbers are the last it has"
+
+
+def test_every_verdict_agrees_with_the_decision(records):
+    for epoch in records.sealed(COMPETITION.id):
+        turns = {turn.hotkey: turn for turn in epoch.decision.reign}
+        for score in epoch.decision.scores:
+            found, turn = explain(records, score.hotkey, epoch.sync_block).verdict, turns.get(score.hotkey)
+            if score.fault:
+                assert found.cause == "model" and score.fault.reason in found.sentence
+            elif score.hotkey == epoch.decision.winner:
+                assert found.cause == "won"
+            elif turn.succeeds:
+                assert found.cause == "overtaken"
+            else:
+                assert found.cause in ("epsilon", "task", "loss", "copy") and f"= {turn.needed:.6g}" in found.sentence
 
 
 def test_whoever_reigned_is_told_who_took_over(records):
