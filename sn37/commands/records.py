@@ -55,8 +55,10 @@ def records(
             wrong += [f"{epoch.folder}: {mistake}" for mistake in mistakes_of(epoch)]
     Console(highlight=False).print(listed)
     total = sum(_bytes(epoch.folder) for epoch in found)
+    pruned = sum(not epoch.keeps_samples for epoch in found)
     typer.echo(
         f"{len(found)} epoch{'' if len(found) == 1 else 's'}, {_size(total)}"
+        + (f"; samples pruned of {pruned}" if pruned else "")
         + (f"; {len(wrong)} mistakes" if verify else "")
     )
     for mistake in wrong:

@@ -28,14 +28,13 @@ app = typer.Typer(name="validator", help="The validator as a service: run it, lo
 _PIPELINE = typer.Argument(help="A validator's pipeline file, such as pipelines/validator.yaml.")
 _PARAMETER = typer.Option("--parameter", "-p", metavar="NAME=VALUE", help="Set a parameter, such as more.wandb=off.")
 _JSON = typer.Option("--json", help="One JSON object a line, for machines.")
+_REPORT = typer.Option(help="Another pipeline, run beside at its own cadence. May be repeated.")
 
 
 @app.command()
 def run(
     pipeline: Annotated[Path, _PIPELINE],
-    report: Annotated[
-        list[Path] | None, typer.Option(help="Another pipeline, run beside at its own cadence. May be repeated.")
-    ] = None,
+    report: Annotated[list[Path] | None, _REPORT] = None,
     parameter: Annotated[list[str] | None, _PARAMETER] = None,
     as_json: Annotated[bool, _JSON] = False,
 ) -> None:
@@ -56,7 +55,11 @@ def run(
         _check(settings)
         adopt_orphans()
         more = [argument for text in parameter or [] for argument in ("-p", text)] + ["--json"] * as_json
-        programs = {name: _command("validator", name, str(pipeline), *more) for name in ("epochs", "weights")}
+        reports = [argument for other in report or [] for argument in ("--report", str(other))]
+        programs = {
+            "epochs": _command("validator", "epochs", str(pipeline), *more, *reports),
+            "weights": _command("validator", "weights", str(pipeline), *more),
+        }
         for other in report or []:
             programs[f"report {other.stem}"] = _command("run", str(other), "--forever")
         journal = Journal("service", settings.root, typer.echo, as_json)
@@ -122,10 +125,11 @@ def _serve(port: int, text: Callable[[], bytes]) -> None:
 @app.command(hidden=True)
 def epochs(
     pipeline: Annotated[Path, _PIPELINE],
+    report: Annotated[list[Path] | None, _REPORT] = None,
     parameter: Annotated[list[str] | None, _PARAMETER] = None,
     as_json: Annotated[bool, _JSON] = False,
 ) -> None:
-    """The service's loop of epochs."""
+    """The service's loop of epochs. Old executed notebooks of the reports are pruned with its own."""
     from sn37 import validator
     from sn37.pipeline import run_once
     from sn37.validator.service import run_epochs
@@ -138,8 +142,9 @@ def epochs(
 
     journal = _begin("epochs", settings, as_json)
     subnet, hub = validator.connect(settings)
+    executed = [each.out / "notebooks" for each in (chosen, *map(_read_any, report or []))]
     with subnet:
-        run_epochs(settings, subnet, hub, run_epoch, journal, poll_s=chosen.poll_s)
+        run_epochs(settings, subnet, hub, run_epoch, journal, executed=executed, poll_s=chosen.poll_s)
 
 
 @app.command(hidden=True)

@@ -103,6 +103,11 @@ class Epoch:
         """One model's result alone, None where there is none."""
         return codec.read(Result, self.folder / "results" / f"{hotkey}.json")
 
+    @property
+    def keeps_samples(self) -> bool:
+        """Whether the samples are still there; they may be pruned once the epoch is old."""
+        return (self.folder / "samples").is_dir()
+
     def samples(self, task: str) -> tuple[Sample, ...]:
         """The samples of a task; () where they are not kept. Raises EvaluatorFault where they cannot be read."""
         path = self.samples_file(task)

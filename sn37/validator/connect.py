@@ -31,5 +31,6 @@ def connect(settings: Settings) -> tuple[Subnet, Hub]:
     folder = Path(settings.wallet_path).expanduser()
     wallet = open_wallet(settings.wallet, settings.hotkey, folder) if settings.publish else None
     subnet = Subnet(settings.network, settings.netuid, wallet=wallet)
-    hub = Hub(settings.hub, token, cache=settings.root / "cache" / "models")
+    cache, max_bytes = settings.root / "cache" / "models", settings.keep.models_bytes
+    hub = Hub(settings.hub, token, cache=cache, max_cache_bytes=max_bytes)
     return subnet, hub

@@ -106,7 +106,8 @@ def draw(plan: Plan, task: EvalTask, subnet: Subnet, hub: Hub) -> tuple[tuple[Sa
 
     began, manifest = time.monotonic(), plan.manifest
     cache, network = plan.settings.root / "cache" / "datasets", plan.settings.worker_network
-    datasets = PinnedDatasets(hub, manifest.as_of, cache, worker_network=network)
+    limit = plan.settings.keep.datasets_bytes
+    datasets = PinnedDatasets(hub, manifest.as_of, cache, max_cache_bytes=limit, worker_network=network)
     context = Context(
         generator=generator(manifest.seed, task.name),
         as_of=manifest.as_of,

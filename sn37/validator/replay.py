@@ -46,6 +46,8 @@ def replay(
     """
     if not epoch.sealed:
         raise ConfigError(f"the epoch in {epoch.folder} is not decided; expected one that is")
+    if not redraw and not epoch.keeps_samples:
+        raise ConfigError(f"the samples of {epoch.folder} are pruned; draw them again")
     settings = _settings(epoch.manifest, root, more or {})
     copy = Records(settings.root / "records").begin(epoch.competition_id, epoch.sync_block)
     if copy.folder == epoch.folder.absolute():

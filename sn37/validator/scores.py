@@ -88,11 +88,11 @@ def decision_of(
 def mistakes_of(epoch: Epoch) -> list[str]:
     """Where a decided epoch's record does not agree with itself, in sentences; [] where it does.
 
-    The samples' digests, the results' basis, and the decision are worked out again. Seals nothing: who changes all of
-    them together is not found.
+    The samples' digests (while samples are kept), the results' basis, and the decision are worked out again. Seals
+    nothing: who changes all of them together is not found.
     """
     manifest, found = epoch.manifest, []
-    for task, data in manifest.data.items():
+    for task, data in manifest.data.items() if epoch.keeps_samples else ():
         if digest(epoch.samples(task)) != data.digest:
             found.append(f"the samples of {task} are not those of their digest {data.digest[:16]}")
     drawn = {task: data.digest for task, data in manifest.data.items()}

@@ -12,17 +12,19 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sn37.clock import SECONDS_PER_BLOCK
 from sn37.competition import Competition
-from sn37.errors import ConfigError, Sn37Error
+from sn37.errors import ConfigError, EvaluatorFault, Sn37Error
 from sn37.records.decision import Publication
 from sn37.records.epochs import Epoch, Records
 from sn37.validator.decide import Decided, weights_at
 from sn37.validator.journal import Journal
+from sn37.validator.keeping import prune
 from sn37.validator.plan import Plan, schedule_of
 from sn37.validator.publish import publish
 from sn37.validator.settings import Settings
@@ -96,14 +98,16 @@ def run_epochs(
     run: RunEpoch,
     journal: Journal,
     *,
+    executed: Sequence[Path] = (),
     poll_s: float = 12.0,
     sleep: Callable[[float], None] = time.sleep,
     turns: int | None = None,
 ) -> None:
     """At each new sync block an epoch of every funded competition, one after the other, until interrupted.
 
-    The competition that has waited longest for a decision comes first, one with a fault after the others. turns: how
-    often to look at the chain; None for ever. Raises ConfigError where the first look finds a mistake of the user's.
+    The competition that has waited longest for a decision comes first, one with a fault after the others. After each,
+    however it ended, what is beyond the limits of `settings.keep` is pruned. executed: as for `prune`; turns: how often
+    to look at the chain, None for ever. Raises ConfigError where the first look finds a mistake of the user's.
     """
     records, seen = Records(settings.root / "records"), _Epochs()
     loop = _Loop(journal, poll_s, sleep, turns)
@@ -137,12 +141,24 @@ def run_epochs(
             loop.fault(error, sync_block)
             # Another competition need not wait for this one's fault to pass.
             return any(not seen.faults[one.id] for one in due)
+        finally:
+            _prune(settings, executed, journal)
         told = {name: result.get(name) for name in ("winner", "weights", "chain", "mirror")}
         summary = f"{result.get('summary', 'done')}; chain: {result.get('chain', 'not asked')}"
         journal.event(summary, block=sync_block, seconds=time.monotonic() - began, more=told)
         return True
 
     loop.run(turn)
+
+
+def _prune(settings: Settings, executed: Sequence[Path], journal: Journal) -> None:
+    """Keep house, in a line where something went; no epoch waits for a disk that refuses."""
+    try:
+        told = prune(settings, executed)
+    except EvaluatorFault as error:
+        told = f"not pruned: {error}"
+    if told:
+        journal.event(told)
 
 
 def _undecided(records: Records, seen: _Epochs) -> list[Competition]:

@@ -21,8 +21,7 @@ from sn37.schedule import PUBLIC
 from sn37.values import Checked, Rule
 from sn37.workers.sandbox import NETWORKS, Network
 
-__all__ = ["PARAMETERS", "Settings"]
-
+__all__ = ["PARAMETERS", "Keep", "Settings"]
 
 PARAMETERS: tuple[str, ...] = (
     *("network", "netuid", "wallet", "hotkey", "root"),
@@ -31,6 +30,42 @@ PARAMETERS: tuple[str, ...] = (
 """The settings that have a line of their own in the notebook's parameters cell; all others go into its `more`."""
 
 _REPO = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+@dataclass(frozen=True)
+class Keep(Checked):
+    """How long a validator keeps what it can do without, and how much of it; records proper stay for good.
+
+    Days are counted in blocks behind the newest decided epoch.
+    """
+
+    epochs: int = 20
+    """The newest epochs of each competition, which keep everything at whatever size."""
+    notebooks_days: int = 60
+    """Executed notebooks and their reports."""
+    samples_days: int = 180
+    """The samples of decided epochs: without them a prompt is no longer shown beside its reply."""
+    runs_days: int = 180
+    """wandb's finished offline runs, and the steps they are made of."""
+    undecided_days: int = 30
+    """Folders of epochs that were never decided."""
+    max_bytes: int = 50 << 30
+    """All of these together; the oldest go first."""
+    models_bytes: int = 100 << 30
+    """The cache of fetched models; those used longest ago go first."""
+    datasets_bytes: int = 20 << 30
+    """The cache of dataset pages; likewise."""
+
+    RULES = (
+        *(
+            Rule(name, lambda count: count >= 1, "1 or more")
+            for name in ("epochs", "max_bytes", "models_bytes", "datasets_bytes")
+        ),
+        *(
+            Rule(name, lambda days: days >= 0, "0 days or more")
+            for name in ("notebooks_days", "samples_days", "runs_days", "undecided_days")
+        ),
+    )
 
 
 @dataclass(frozen=True)
@@ -85,6 +120,8 @@ class Settings(Checked):
     """Whose project; None for the account's own."""
     publish_records: str | None = None
     """A dataset on the hub, `user/dataset`, to which each epoch's record is uploaded; None for none."""
+    keep: Keep = Keep()
+    """What stays on the disk, and for how long."""
     runs_url: str | None = None
     """The wandb server whose signed runs sources read; None for the one wandb is set up with."""
     tasks: tuple[str, ...] = ()

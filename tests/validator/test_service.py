@@ -5,7 +5,7 @@ import json
 import pytest
 from small import COMPETITION
 
-from sn37.errors import ChainFault, ConfigError, DataFault
+from sn37.errors import ChainFault, ConfigError, DataFault, EvaluatorFault
 from sn37.records.decision import Publication
 from sn37.records.epochs import Records
 from sn37.validator.journal import Journal, folder_of
@@ -26,11 +26,11 @@ def two(small, tmp_path):
     return small, small.settings(tmp_path / "home", funding=funding)
 
 
-def play(small, settings, run, said, turns):
+def play(small, settings, run, said, turns, **options):
     with small.subnet("validator") as subnet:
         pauses = []
         log = Journal("epochs", settings.root, said.append)
-        run_epochs(settings, subnet, small.hub(settings.root), run, log, sleep=pauses.append, turns=turns)
+        run_epochs(settings, subnet, small.hub(settings.root), run, log, sleep=pauses.append, turns=turns, **options)
     return pauses
 
 
@@ -96,6 +96,23 @@ def test_an_epoch_that_is_not_decided_in_time_is_skipped_and_told(two, said):
 
     play(small, settings, run, said, turns=2)
     assert any(f"SMALL at {first:,} is skipped: undecided" in line for line in said)
+
+
+def test_old_things_are_pruned_after_each_epoch_and_a_disk_that_refuses_stops_none(two, said, tmp_path, monkeypatch):
+    small, settings = two
+    old = tmp_path / "notebooks" / f"report-{small.next_epoch() - 100 * 7_200}.html"
+    old.parent.mkdir()
+    old.write_text("old")
+    ran = []
+    play(small, settings, seals(settings, ran), said, turns=1, executed=[old.parent])
+    assert not old.exists() and any(line.endswith("pruned 1 item, 0.0 MB") for line in said)
+
+    def refuse(*_):
+        raise EvaluatorFault("the disk refuses")
+
+    monkeypatch.setattr("sn37.validator.service.prune", refuse)
+    play(small, settings, seals(settings, ran), said, turns=2, executed=[old.parent])
+    assert len(ran) == 2 and any("not pruned: the disk refuses" in line for line in said)
 
 
 def test_pauses_grow_with_faults_in_a_row(two, said):
