@@ -60,6 +60,14 @@ class History:
             tuple(Refusal(step, reason) for step, reason in logged("eval_refusal")),
         )
 
+    def __repr__(self) -> str:
+        parts = [f"{len(self.losses)} of {self.steps} steps"]
+        if self.losses:
+            parts.append(f"loss {self.losses[-1].value:.4f}")
+        if self.best:
+            parts.append(f"best score {self.best.value:.4f} after step {self.best.step}")
+        return ", ".join(parts)
+
     @property
     def best(self) -> Point | None:
         """The lowest score, the first of equal ones."""

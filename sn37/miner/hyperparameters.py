@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from sn37.documents import mistakes
+from sn37.errors import ConfigError
 from sn37.values import Checked, Rule
 
 __all__ = ["Hyperparameters"]
@@ -46,6 +48,18 @@ class Hyperparameters(Checked):
             for name in ("steps", "batch_tokens", "accumulation", "draws", "evaluate_every", "patience")
         ),
         Rule("learning_rate", lambda rate: rate is None or 0 < rate < 1, "a number in (0, 1)"),
-        Rule("warmup_steps, lora_rank", lambda steps, rank: min(steps, rank) >= 0, "0 or more"),
+        *(Rule(name, lambda number: number >= 0, "0 or more") for name in ("warmup_steps", "lora_rank")),
         Rule("weights", ("auto", "bfloat16", "float32").__contains__, "auto, bfloat16 or float32"),
     )
+
+    @classmethod
+    def of(cls, **given: object) -> Hyperparameters:
+        """From what a person wrote. Raises ConfigError naming every field, what it got and what is expected.
+
+        >>> Hyperparameters.of(steps=200, lora_rank=16).steps
+        200
+        """
+        found, wrong = mistakes(cls, given, "hyperparameters")
+        if found is None:
+            raise ConfigError("\n".join(wrong))
+        return found

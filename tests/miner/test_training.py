@@ -290,3 +290,11 @@ def test_a_history_is_what_was_logged_and_survives_a_file(tmp_path):
 def test_impossible_hyperparameters_are_refused(changes, message):
     with pytest.raises(ConfigError, match=message):
         Hyperparameters(**changes)
+
+
+def test_hyperparameters_that_a_person_wrote_are_checked_by_name_and_kind():
+    assert Hyperparameters.of(steps=7, learning_rate=0.1) == Hyperparameters(steps=7, learning_rate=0.1)
+    with pytest.raises(ConfigError) as told:
+        Hyperparameters.of(stps=7, draws="many", lora_rank=-1)
+    assert "stps" in str(told.value) and "steps" in str(told.value)
+    assert "draws is 'many'" in str(told.value)
