@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
@@ -24,12 +24,16 @@ __all__ = [
     "StaticReport",
     "carries_code",
     "check_contents",
+    "check_count",
     "check_files",
     "check_heads_size",
     "check_size",
     "check_static",
+    "code_reasons",
     "is_weights",
     "published_files",
+    "read_architecture",
+    "read_tensors",
 ]
 
 _FOREIGN_SUFFIXES = (
@@ -92,8 +96,8 @@ def check_static(folder: Path, constraints: Constraints) -> StaticReport:
     check_size(model, constraints)
     check_files(sizes)
     tensors = check_contents(folder)
-    architecture = _read_config(folder, constraints)
-    dtypes = _check_parameters(folder, tensors, constraints)
+    architecture = read_architecture(folder, constraints)
+    dtypes = check_count(folder, tensors, constraints)
     return StaticReport(architecture, sum(dtypes.values()), dtypes, sum(model.values()), tuple(model))
 
 
@@ -124,27 +128,25 @@ def check_files(paths: Iterable[str]) -> None:
         raise ModelFault("there are no safetensors weights: neither model.safetensors nor model-*-of-*.safetensors")
 
 
-def _check_no_code(folder: Path) -> None:
-    """Raises ModelFault where a configuration asks for code, or for weights that are quantized."""
+def code_reasons(folder: Path) -> Iterator[str]:
+    """Why the configurations are refused: each that asks for code, or for weights that are quantized."""
     for path in sorted(folder.rglob("*.json")):
         if path.name in _JSON_FILES and path.is_file():
-            _check_keys(read_json(path), path.relative_to(folder).as_posix())
+            yield from _key_reasons(read_json(path), path.relative_to(folder).as_posix())
 
 
-def _check_keys(data: object, name: str) -> None:
+def _key_reasons(data: object, name: str) -> Iterator[str]:
     waiting = [data]
     while waiting:
         value = waiting.pop()
         if isinstance(value, dict):
             for key, inner in value.items():
                 if key in _CODE_KEYS and inner:
-                    raise ModelFault(f"{name} asks for code of its own ({key!r}); no such code is ever run")
+                    yield f"{name} asks for code of its own ({key!r}); no such code is ever run"
                 if key.endswith("_implementation") and isinstance(inner, str) and "/" in inner:
-                    raise ModelFault(f"{name} asks for code from elsewhere ({key!r}); no such code is ever run")
+                    yield f"{name} asks for code from elsewhere ({key!r}); no such code is ever run"
                 if key == "quantization_config" and inner:
-                    raise ModelFault(
-                        f"{name} says the weights are quantized; plain floating-point weights are expected"
-                    )
+                    yield f"{name} says the weights are quantized; plain floating-point weights are expected"
             waiting.extend(value.values())
         elif isinstance(value, list):
             waiting.extend(value)
@@ -152,7 +154,13 @@ def _check_keys(data: object, name: str) -> None:
 
 def check_contents(folder: Path) -> dict[str, Tensor]:
     """The tensors of the weights; raises ModelFault for code, quantization, and weights that cannot be read."""
-    _check_no_code(folder)
+    for reason in code_reasons(folder):
+        raise ModelFault(reason)
+    return read_tensors(folder)
+
+
+def read_tensors(folder: Path) -> dict[str, Tensor]:
+    """The tensors of the weights, from their heads. Raises ModelFault where files and index do not fit together."""
     files = weight_files(folder)
     check_heads_size(sum(_head_bytes(file) for file in files))
     places = weight_map(folder)
@@ -196,7 +204,7 @@ def _tensors(file: Path) -> dict[str, Tensor]:
     return found
 
 
-def _read_config(folder: Path, constraints: Constraints) -> str:
+def read_architecture(folder: Path, constraints: Constraints) -> str:
     """The architecture config.json names. Raises ModelFault unless it is one the competition allows."""
     if not (folder / "config.json").is_file():
         raise ModelFault("there is no config.json")
@@ -210,7 +218,7 @@ def _read_config(folder: Path, constraints: Constraints) -> str:
     return named[0]
 
 
-def _check_parameters(folder: Path, tensors: Mapping[str, Tensor], constraints: Constraints) -> dict[str, int]:
+def check_count(folder: Path, tensors: Mapping[str, Tensor], constraints: Constraints) -> dict[str, int]:
     """Numbers in the floating-point tensors, by their type. Raises ModelFault: too few, or too many once loaded.
 
     The files may hold what the loaded model does not: a tied head saved as well, buffers nobody uses. So where

@@ -27,8 +27,10 @@ _NORM_CHUNK = 1 << 22
 """How many weights are made float64 at once: 32 MiB."""
 
 __all__ = [
+    "MODEL_CHECKS",
     "check_norms",
     "check_parameters",
+    "check_position_table",
     "check_positions",
     "check_values",
     "check_vocabulary",
@@ -44,20 +46,22 @@ def inspect(folder: Path, constraints: Constraints, device: str = "cpu", dtype: 
 
     dtype: the competition's own where None. The tokenizer's rules follow once it is loaded: `check_vocabulary`.
     """
+    check_position_table(folder, constraints)
+    model = load(folder, dtype or constraints.dtype, device, constraints.architectures)
+    for check in MODEL_CHECKS:
+        check(model, constraints)
+    return model
+
+
+def check_position_table(folder: Path, constraints: Constraints) -> None:
+    """Where positions are learned there is no way past the last one."""
     config = read_config(folder, constraints.architectures)
-    # Where positions are learned there is no way past the last one.
     learned = any(ARCHITECTURES[name].position_table for name in config.architectures or ())
     if learned and config.max_position_embeddings < constraints.sequence_length:
         raise ModelFault(
             f"the model has {config.max_position_embeddings} positions; "
             f"the competition's sequences have {constraints.sequence_length} tokens"
         )
-    model = load(folder, dtype or constraints.dtype, device, constraints.architectures)
-    check_positions(model, constraints)
-    check_parameters(model, constraints)
-    check_values(model)
-    check_norms(model, constraints)
-    return model
 
 
 def unexpected_tensors(model: PreTrainedModel, names: Iterable[str]) -> tuple[str, ...]:
@@ -110,7 +114,7 @@ def check_parameters(model: PreTrainedModel, constraints: Constraints) -> None:
         )
 
 
-def check_values(model: PreTrainedModel) -> None:
+def check_values(model: PreTrainedModel, constraints: Constraints) -> None:
     """No weight and no buffer may be infinite or not a number."""
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
         if not tensor.is_floating_point() or not tensor.numel():
@@ -160,6 +164,10 @@ def check_norms(model: PreTrainedModel, constraints: Constraints) -> None:
             f"{above} of {len(norms)} layers have a norm above {constraints.norm_soft:g}; "
             f"expected at most {constraints.norm_soft_share:.0%}"
         )
+
+
+MODEL_CHECKS = (check_positions, check_parameters, check_values, check_norms)
+"""What is checked of a loaded model, in the protocol's order; each raises ModelFault."""
 
 
 def check_vocabulary(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:

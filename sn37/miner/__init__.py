@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+from sn37.miner.check import Checked, check
 from sn37.miner.history import History
 from sn37.miner.hyperparameters import Hyperparameters
-from sn37.miner.preflight import Preflight, preflight
-from sn37.miner.publish import Publication, publish
+from sn37.miner.publish import Publication, plan, publish
+from sn37.miner.score import Verdict, score
 from sn37.miner.starts import Start, find_start
 from sn37.miner.training import Trained, train
 
 __all__ = [
+    "Checked",
     "History",
     "Hyperparameters",
-    "Preflight",
     "Publication",
     "Start",
     "Trained",
+    "Verdict",
+    "check",
     "find_start",
-    "preflight",
+    "plan",
     "publish",
+    "score",
     "train",
 ]

@@ -14,9 +14,11 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sn37.clock import SECONDS_PER_BLOCK, Clock
 from sn37.competition import Competition
 from sn37.errors import ChainFault, ConfigError
-from sn37.miner.preflight import Preflight, preflight, published
+from sn37.html import table
+from sn37.miner.check import Checked, check_folder, published
 from sn37.scratch import ScratchFolder
 from sn37.submission import ModelId, content_hash, secure_hash
 
@@ -24,7 +26,10 @@ if TYPE_CHECKING:
     from sn37.chain import Subnet
     from sn37.hub import Hub
 
-__all__ = ["Publication", "check", "commit", "publish", "upload", "verify"]
+__all__ = ["COMMIT_EVERY_BLOCKS", "Plan", "Publication", "check_place", "commit", "plan", "publish", "upload", "verify"]
+
+COMMIT_EVERY_BLOCKS = 100
+"""The least blocks between two commitments of a hotkey (protocol, section 1)."""
 
 _SOME_COMMIT = "0" * 40
 
@@ -49,6 +54,76 @@ class Publication:
         return f"<p>{escape(str(self))}</p><pre>{escape(self.text)}</pre>"
 
 
+@dataclass(frozen=True)
+class Plan:
+    """What publishing would do, and when: nothing of it is done."""
+
+    checked: Checked
+    """What a validator's checks find in the model."""
+    repo: str
+    """Where it would go."""
+    endpoint: str
+    """The hub's address."""
+    uid: int
+    """Of the hotkey that would commit it."""
+    standing: str
+    """What the chain holds for the hotkey now; "" for nothing."""
+    possible_from: int
+    """The block from which on the chain takes a commitment of the hotkey."""
+    picked_up_at: int
+    """The first sync block it takes part in, if it is committed as soon as it can be."""
+    block: int
+    """The chain's newest block."""
+
+    @property
+    def wait_blocks(self) -> int:
+        """Blocks until it can be committed."""
+        return max(0, self.possible_from - self.block)
+
+    def _steps(self) -> list[tuple[str, str]]:
+        wait = f"from block {self.possible_from:,} on, in {_minutes(self.wait_blocks)}" if self.wait_blocks else "now"
+        until = _minutes(self.picked_up_at - self.block)
+        return [
+            ("check", str(self.checked)),
+            ("upload", f"{self.checked.bytes:,} bytes to the private repo {self.repo} on {self.endpoint}"),
+            ("hash", "downloaded again at that commit into an empty folder, and hashed"),
+            ("commit", f"as uid {self.uid}, {wait}; in place of {self.standing or 'nothing'}"),
+            ("public", f"{self.repo} is opened once the chain holds the hash"),
+            ("picked up", f"at sync block {self.picked_up_at:,} at the earliest, in {until}"),
+        ]
+
+    def __str__(self) -> str:
+        return "\n".join(f"  {name:<10} {told}" for name, told in self._steps())
+
+    def _repr_html_(self) -> str:
+        return table(("step", "what it would do"), self._steps())
+
+
+def _minutes(blocks: int) -> str:
+    minutes = blocks * SECONDS_PER_BLOCK / 60
+    return f"about {minutes:.0f} min" if minutes < 120 else f"about {minutes / 60:.1f} h"
+
+
+def plan(folder: Path, repo: str, competition: Competition, hub: Hub, subnet: Subnet, clock: Clock = Clock()) -> Plan:
+    """What `publish` would do; changes nothing. Raises ConfigError where it could not begin, ChainFault, HubFault."""
+    check_place(repo, competition)
+    clock, uid, head = clock or Clock(), _uid(subnet), subnet.head()
+    standing = subnet.committed(subnet.hotkey)
+    possible = head if standing is None else max(head, standing[0] + COMMIT_EVERY_BLOCKS)
+    ready = possible + competition.constraints.delay_blocks
+    sync_block = clock.sync_block(ready)
+    return Plan(
+        checked=check_folder(folder, competition, lambda: hub),
+        repo=repo,
+        endpoint=hub.endpoint,
+        uid=uid,
+        standing="" if standing is None else standing[1],
+        possible_from=possible,
+        picked_up_at=sync_block if sync_block >= ready else clock.next_sync_block(ready),
+        block=head,
+    )
+
+
 def publish(
     folder: Path,
     repo: str,
@@ -61,29 +136,44 @@ def publish(
     """Publish the model in `folder` as the submission of the subnet's wallet.
 
     repo: `namespace/name` on the hub, not there yet or private; on_step: called with each step as it begins.
-    Raises ModelFault (a validator would refuse the model), ConfigError, HubFault, ChainFault.
+    Raises ModelFault (a validator would refuse the model, with all reasons), ConfigError, HubFault, ChainFault; what is
+    done by then stays, and the same call goes on from there.
     """
     on_step("check the model")
-    check(folder, repo, competition, hub)
+    check_place(repo, competition)
+    _uid(subnet)
+    check_folder(folder, competition, lambda: hub).raise_fault()
     on_step("upload it to a private repo")
     model = upload(folder, repo, competition, hub, subnet.hotkey)
     on_step("download it again and hash it")
     verify(model, competition, hub, subnet.hotkey)
     on_step("commit it to the chain")
-    block = commit(model, subnet)
+    try:
+        block = commit(model, subnet)
+    except ChainFault as fault:
+        raise ChainFault(
+            f"{fault}; the model lies in the private repo {repo} at {str(model.commit)[:8]}: publish again to go on"
+        ) from fault
     on_step("make it public")
     hub.make_public(repo)
     return Publication(model, subnet.hotkey, block, model.to_text())
 
 
-def check(folder: Path, repo: str, competition: Competition, hub: Hub) -> Preflight:
-    """The first step: the protocol's checks, and whether the repo's name fits into a commitment."""
+def check_place(repo: str, competition: Competition) -> None:
+    """Raise ConfigError where the repo's name does not fit into a commitment."""
     namespace, _, name = repo.partition("/")
     try:
         ModelId(namespace, name, _SOME_COMMIT, None, competition.id)
     except ValueError as error:
         raise ConfigError(f"the repo {repo!r} cannot be committed: {error}; choose another name") from None
-    return preflight(folder, competition, hub)
+
+
+def _uid(subnet: Subnet) -> int:
+    """The uid of the wallet's hotkey. Raises ConfigError where it has none: the chain would refuse it at the end."""
+    me = subnet.metagraph().neuron(subnet.hotkey)
+    if me is None:
+        raise ConfigError(f"hotkey {subnet.hotkey} is not registered on netuid {subnet.netuid}: register it first")
+    return me.uid
 
 
 def upload(folder: Path, repo: str, competition: Competition, hub: Hub, hotkey: str) -> ModelId:
@@ -103,7 +193,7 @@ def verify(model: ModelId, competition: Competition, hub: Hub, hotkey: str) -> s
 
     with ScratchFolder() as empty:
         # A cache of its own: nothing that lies about here may stand in for what the hub has.
-        fresh = Hub(hub.endpoint, hub.connection.token, cache=empty)
+        fresh = Hub(hub.endpoint, hub.connection.token, cache=empty / "cache")
         with fresh.fetch_model(model, hotkey, competition.constraints, private_too=True) as fetched:
             return fetched.content_hash
 

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 
 from sn37.errors import ConfigError, DataFault
 from sn37.records.codec import read, write
-from sn37.submission import is_full_commit
+from sn37.submission import Submission, is_full_commit
 
 if TYPE_CHECKING:
     from sn37.chain import Subnet
     from sn37.competition import Competition
     from sn37.hub import Hub
 
-__all__ = ["PRETRAINING", "Start", "find_start", "most_rewarded"]
+__all__ = ["PRETRAINING", "Start", "find_start", "leader", "most_rewarded"]
 
 PRETRAINING = 9
 """The subnet whose miners train from scratch: this subnet was launched to finetune its models."""
@@ -80,23 +80,33 @@ def _find(asked: str, competition: Competition, subnet: Subnet, hub: Hub) -> Sta
 
 
 def most_rewarded(subnet: Subnet, competition_id: int | None, asked: str = "") -> Start:
-    """The submission of the hotkey with the highest incentive, the lowest uid of equal ones.
+    """The model of the leader. competition_id: of the submissions that count; None for all.
 
-    competition_id: of the submissions that count; None for all. Raises ConfigError where nobody has any incentive.
+    Raises ConfigError where nobody has any incentive.
+    """
+    found = leader(subnet, competition_id)
+    if found is None or found[0].model is None:
+        which = "with a model" if competition_id is None else f"with a model for competition {competition_id}"
+        raise ConfigError(
+            f"nobody {which} has incentive on subnet {subnet.netuid} of {subnet.network}; "
+            "start from a folder or a hub repo"
+        )
+    submission, share = found
+    why = f"uid {submission.uid} of subnet {subnet.netuid}, incentive {share:.3f}"
+    return Start(asked, f"{found[0].model.repo}@{found[0].model.commit}", why)
+
+
+def leader(subnet: Subnet, competition_id: int | None) -> tuple[Submission, float] | None:
+    """The submission of the hotkey with the highest incentive, and that; the lowest uid of equal ones; None for none.
+
+    competition_id: of the submissions that count; None for all.
     """
     metagraph = subnet.metagraph()
     shares = {neuron.hotkey: neuron.incentive for neuron in metagraph.neurons}
     found = [
-        (-shares.get(one.hotkey, 0.0), one.uid, one.model)
+        (one, shares[one.hotkey])
         for one in subnet.submissions(metagraph.block)
         if one.model and one.model.commit and competition_id in (None, one.model.competition_id)
+        if shares.get(one.hotkey, 0.0) > 0
     ]
-    if not found or min(found)[0] == 0:
-        which = "with a model" if competition_id is None else f"with a model for competition {competition_id}"
-        raise ConfigError(
-            f"nobody {which} has incentive on subnet {subnet.netuid} of {subnet.network} at block {metagraph.block}; "
-            "start from a folder or a hub repo"
-        )
-    share, uid, model = min(found, key=lambda one: one[:2])
-    why = f"uid {uid} of subnet {subnet.netuid}, incentive {-share:.3f} at block {metagraph.block}"
-    return Start(asked, f"{model.repo}@{model.commit}", why)
+    return min(found, key=lambda pair: (-pair[1], pair[0].uid), default=None)

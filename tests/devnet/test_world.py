@@ -176,12 +176,12 @@ def test_every_task_tells_the_least_trained_from_the_most(raw, task):
 
 
 def test_what_the_miners_trained_are_whole_models_of_the_competition(world):
-    from sn37.miner import preflight
+    from sn37.miner.check import check_folder
 
     folders = sorted((world.root / "models").iterdir())
     assert len(folders) > 1
     for folder in folders:
-        assert preflight(folder, world.competition, world.hub()).parameters > 100_000
+        assert check_folder(folder, world.competition, world.hub).parameters > 100_000
 
 
 def test_a_pipeline_file_is_one_that_sn37_run_takes(world, tmp_path):

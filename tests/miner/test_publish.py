@@ -1,12 +1,13 @@
 """Publishing: its order keeps the model its own, and any step can be run again."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from sn37.chain import Subnet
-from sn37.errors import ChainFault, ConfigError, ModelFault
-from sn37.miner import publish
+from sn37.errors import ChainFault, ConfigError, DataFault, ModelFault
+from sn37.miner import plan, publish
 from sn37.miner.publish import upload, verify
 from sn37.submission import content_hash, secure_hash
 
@@ -135,13 +136,36 @@ def test_the_download_does_not_come_from_this_machine(outside, model, competitio
         assert outside.server.stats.bytes_by_route["GET resolve"] > (model / "model.safetensors").stat().st_size
 
 
-def test_a_chain_that_refuses_leaves_the_model_private(outside, model, competition, wallet):
-    stranger = Subnet(outside.chain.url, 37, wallet=wallet("stranger"), attempts=1)
-    with stranger, pytest.raises(ChainFault):
-        publish(model, REPO, competition, outside.hub(), stranger)
+def test_a_chain_that_refuses_leaves_the_model_private(outside, model, competition):
+    outside.subnet.commit("alice:early:" + "0" * 40 + ":None:7")
+    with pytest.raises(ChainFault, match=f"the model lies in the private repo {REPO} at [0-9a-f]{{8}}: publish again"):
+        publish(model, REPO, competition, outside.hub(), outside.subnet)
     revision = outside.hub().newest_commit(REPO, "model", None)
     with pytest.raises(ModelFault, match="not public"):
         outside.hub(None).model_size(REPO, revision)
+
+
+def test_a_hotkey_that_is_not_registered_is_told_before_anything_is_uploaded(outside, model, competition, wallet):
+    stranger = Subnet(outside.chain.url, 37, wallet=wallet("stranger"), attempts=1)
+    with stranger, pytest.raises(ConfigError, match="is not registered on netuid 37: register it first"):
+        publish(model, REPO, competition, outside.hub(), stranger)
+    with pytest.raises(DataFault, match="not there"):
+        outside.hub().newest_commit(REPO, "model", None)
+
+
+def test_a_plan_says_what_would_happen_and_when_and_changes_nothing(outside, model, competition):
+    competition = replace(competition, constraints=replace(competition.constraints, delay_blocks=460))
+    first = plan(model, REPO, competition, outside.hub(), outside.subnet)
+    assert first.checked and first.wait_blocks == 0 and first.standing == ""
+    assert first.picked_up_at - first.block >= 460 and first.picked_up_at - first.block < 460 + 360
+    publish(model, REPO, competition, outside.hub(), outside.subnet)
+    head = outside.chain.head()
+    again = plan(model, "alice/other", competition, outside.hub(), outside.subnet)
+    assert 90 < again.wait_blocks <= 100 and again.standing.startswith("alice:tiny:")
+    assert f"from block {again.possible_from:,} on, in about 20 min" in str(again) and "private repo" in str(again)
+    assert outside.chain.head() == head
+    with pytest.raises(DataFault, match="not there"):
+        outside.hub().newest_commit("alice/other", "model", None)
 
 
 def test_without_a_token_the_miner_is_told_so(outside, model, competition):

@@ -8,7 +8,7 @@ from sn37.cli import app
 from sn37.competitions import write_competition
 from sn37.devnet.tiny_llama import save, small_llama
 from sn37.errors import ConfigError, ModelFault
-from sn37.miner import preflight
+from sn37.miner import check
 
 SHORT = "--steps 3 --draws 2 --evaluate-every 2 --accumulation 1 --batch-tokens 512 --learning-rate 0.003 --device cpu"
 
@@ -44,7 +44,7 @@ def test_a_model_of_the_hub_is_trained_and_trained_on(said, published, competiti
     assert {"model", "training.png", "training.json", "history.json"} <= {
         path.name for path in (tmp_path / "training").iterdir()
     }
-    assert preflight(tmp_path / "training" / "model", competition).unexpected == ()
+    assert check(tmp_path / "training" / "model", competition).unexpected == ()
     assert said("alice/base", "--lora", "2").splitlines()[-2:] == told.splitlines()[-2:]
 
 

@@ -23,7 +23,7 @@ from sn37.competition import ARCHITECTURES, Competition, Constraints, EvalTask, 
 from sn37.devnet.tiny_llama import save, small_llama
 from sn37.engine.model import load
 from sn37.errors import ConfigError, ModelFault
-from sn37.miner import History, Hyperparameters, preflight, train
+from sn37.miner import History, Hyperparameters, check, train
 from sn37.miner.history import Point, Refusal
 from sn37.miner.rows import draw_material
 from sn37.miner.trainer import Watch
@@ -71,7 +71,7 @@ def test_a_model_learns_and_may_take_part(undisturbed):
     assert [point.step for point in history.losses] == list(range(1, 10))
     assert [point.step for point in history.scores] == [0, 4, 8, 9]
     assert history.best.value < history.scores[0].value - 0.1
-    assert preflight(undisturbed.folder, COMPETITION).unexpected == ()
+    assert check(undisturbed.folder, COMPETITION).unexpected == ()
     assert f"score {history.best.value:.4f} in TINY after step {history.best.step}" in str(undisturbed)
 
 
@@ -172,7 +172,7 @@ def test_adapters_are_merged_and_come_to_the_same_end_after_a_stop(base, tmp_pat
     parts = run(base, tmp_path / "parts", adapted)
     assert (parts.history, weights(parts)) == (whole.history, weights(whole))
     assert whole.history.best.value < whole.history.scores[0].value - 0.05
-    assert preflight(whole.folder, COMPETITION).unexpected == ()
+    assert check(whole.folder, COMPETITION).unexpected == ()
     before, after = (load(folder, "float32", "cpu", CONSTRAINTS.architectures) for folder in (base, whole.folder))
     changed = {
         name

@@ -1,12 +1,13 @@
 """The checks a miner makes before publishing are the validator's."""
 
 import json
+import re
 from dataclasses import replace
 
 import pytest
 
-from sn37.errors import DataFault, ModelFault
-from sn37.miner import preflight
+from sn37.errors import ConfigError, DataFault, ModelFault
+from sn37.miner.check import check, check_folder
 from sn37.submission import content_hash
 
 
@@ -14,8 +15,15 @@ def constrained(competition, **changes):
     return replace(competition, constraints=replace(competition.constraints, **changes))
 
 
+def refused(found, reason):
+    assert not found
+    assert re.search(reason, "; ".join(map(str, found.reasons))), found
+    with pytest.raises(ModelFault, match=reason):
+        found.raise_fault()
+
+
 def test_a_model_that_fits_is_described(model, competition):
-    found = preflight(model, competition)
+    found = check(model, competition)
     assert found.architecture == "LlamaForCausalLM"
     assert found.content_hash == content_hash(model)
     assert found.bytes == sum(path.stat().st_size for path in model.iterdir())
@@ -36,8 +44,7 @@ def test_a_model_that_fits_is_described(model, competition):
     ],
 )
 def test_a_model_outside_the_constraints_is_refused_with_the_reason(model, competition, changes, reason):
-    with pytest.raises(ModelFault, match=reason):
-        preflight(model, constrained(competition, **changes))
+    refused(check(model, constrained(competition, **changes)), reason)
 
 
 def test_weights_that_are_not_finite_are_refused(model, competition):
@@ -46,8 +53,7 @@ def test_weights_that_are_not_finite_are_refused(model, competition):
     weights = load_file(model / "model.safetensors")
     weights["model.norm.weight"][0] = float("nan")
     save_file(weights, model / "model.safetensors", {"format": "pt"})
-    with pytest.raises(ModelFault, match="not all finite"):
-        preflight(model, competition)
+    refused(check(model, competition), "not all finite")
 
 
 def test_a_tokenizer_with_more_words_than_the_model_is_refused(model, competition):
@@ -55,17 +61,16 @@ def test_a_tokenizer_with_more_words_than_the_model_is_refused(model, competitio
     data = json.loads(file.read_text())
     data["model"]["vocab"]["dog"] = 10
     file.write_text(json.dumps(data))
-    with pytest.raises(ModelFault, match="11 tokens"):
-        preflight(model, competition)
+    refused(check(model, competition), "11 tokens")
 
 
 def test_what_publishing_does_not_send_is_not_judged(model, competition):
-    before = preflight(model, competition)
+    before = check(model, competition)
     (model / "checkpoint").mkdir()
     (model / "checkpoint" / "config.json").write_text("{}")
     for name in ("training_args.bin", "train.py", "pytorch_model.bin", "README.md"):
         (model / name).write_bytes(b"x")
-    assert preflight(model, competition) == before
+    assert check(model, competition) == before
 
 
 def test_links_are_sent_as_the_files_they_lead_to(model, competition, tmp_path):
@@ -73,7 +78,7 @@ def test_links_are_sent_as_the_files_they_lead_to(model, competition, tmp_path):
     linked.mkdir()
     for path in model.iterdir():
         (linked / path.name).symlink_to(path)
-    assert preflight(linked, competition).content_hash == content_hash(model)
+    assert check(linked, competition).content_hash == content_hash(model)
 
 
 def test_the_competitions_own_tokenizer_is_the_one_that_counts(outside, model, competition, tokenizer, tmp_path):
@@ -88,11 +93,13 @@ def test_the_competitions_own_tokenizer_is_the_one_that_counts(outside, model, c
             hub.publish_file(f"alice/{name}", file.name, file.read_bytes())
     for path in model.glob("*token*"):
         path.unlink()  # a competition that fixes the tokenizer needs none of the model's
-    assert preflight(model, constrained(competition, tokenizer="alice/fits"), hub)
-    with pytest.raises(ModelFault, match="12 tokens; the model knows 10"):
-        preflight(model, constrained(competition, tokenizer="alice/larger"), hub)
+    assert check_folder(model, constrained(competition, tokenizer="alice/fits"), lambda: hub)
+    refused(
+        check_folder(model, constrained(competition, tokenizer="alice/larger"), lambda: hub),
+        "12 tokens; the model knows 10",
+    )
     with pytest.raises(DataFault, match="alice/none is not there"):
-        preflight(model, constrained(competition, tokenizer="alice/none"), hub)
+        check_folder(model, constrained(competition, tokenizer="alice/none"), lambda: hub)
 
 
 def test_tensors_that_the_model_does_not_use_are_named(model, competition):
@@ -102,7 +109,7 @@ def test_tensors_that_the_model_does_not_use_are_named(model, competition):
     extra = {f"model.layers.{i}.mlp.up_proj.weight": weights["model.norm.weight"].clone() for i in (1, 2)}
     buffer = {"model.layers.0.self_attn.rotary_emb.inv_freq": weights["model.norm.weight"].clone()}
     save_file(weights | extra | buffer, model / "model.safetensors", {"format": "pt"})
-    found = preflight(model, competition)
+    found = check(model, competition)
     assert found.unexpected == tuple(sorted(extra))
     assert "2 tensors are not used, the first is 'model.layers.1.mlp.up_proj.weight'" in str(found)
 
@@ -118,23 +125,38 @@ def test_a_tied_head_that_is_saved_as_well_counts_once(model, competition):
         model / "model.safetensors",
         {"format": "pt"},
     )
-    found = preflight(model, competition)
+    found = check(model, competition)
     held = sum(weight.numel() for weight in weights.values())
     assert found.parameters == held - 160
-    assert preflight(model, constrained(competition, max_parameters=found.parameters)) == found
-    with pytest.raises(ModelFault, match=f"has {found.parameters} parameters"):
-        preflight(model, constrained(competition, max_parameters=found.parameters - 1))
+    assert check(model, constrained(competition, max_parameters=found.parameters)) == found
+    refused(
+        check(model, constrained(competition, max_parameters=found.parameters - 1)),
+        f"has {found.parameters} parameters",
+    )
 
 
 def test_a_single_file_beside_its_index_is_one_model(model, competition):
     from safetensors.torch import load_file
 
-    before = preflight(model, competition)
+    before = check(model, competition)
     places = dict.fromkeys(load_file(model / "model.safetensors"), "model.safetensors")
     (model / "model.safetensors.index.json").write_text(json.dumps({"weight_map": places}))
-    assert preflight(model, competition).parameters == before.parameters
+    assert check(model, competition).parameters == before.parameters
 
 
 def test_a_missing_folder_is_named(tmp_path, competition):
-    with pytest.raises(ModelFault, match="nowhere"):
-        preflight(tmp_path / "nowhere", competition)
+    with pytest.raises(ConfigError, match="nowhere is no model; expected a folder with config.json"):
+        check(tmp_path / "nowhere", competition)
+
+
+def test_every_reason_is_told_with_what_to_do_about_it(model, competition):
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps({**config, "auto_map": {"AutoModel": "x.py"}}))
+    tokenizer = json.loads((model / "tokenizer_config.json").read_text())
+    (model / "tokenizer_config.json").write_text(json.dumps({**tokenizer, "auto_map": {"AutoTokenizer": ["x.py"]}}))
+    found = check(model, constrained(competition, max_bytes=1_000, architectures=("Phi3ForCausalLM",)))
+    told = [reason.told for reason in found.reasons]
+    assert [text.split()[0] for text in told] == ["the", "config.json", "tokenizer_config.json", "the"]
+    assert "bytes" in told[0] and "'auto_map'" in told[1] and "LlamaForCausalLM" in told[3]
+    assert all(reason.advice for reason in found.reasons)
+    assert "delete that key from the file" in str(found) and "delete that key" in found._repr_html_()
