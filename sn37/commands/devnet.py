@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -82,6 +82,29 @@ def advance(
     with _described(root) as world:
         head = world.next_epoch() if epoch else world.chain.advance(blocks)
         _console().print(f"block {head:,}; sync block {world.sync_block:,}")
+
+
+@app.command()
+def miner(name: Annotated[str, typer.Argument(help="A name for it.")], root: Path = _ROOT) -> None:
+    """Register a new miner, with a wallet and a token of the hub, and show how to use them."""
+    from sn37.devnet.building import add_miner
+
+    with _described(root) as world:
+        uid = add_miner(world, name)
+        competition = world.root.absolute() / "competition.toml"
+        where = f"--network {world.network} --hub {world.hub_endpoint}"
+        typer.echo(f"uid {uid}: {name}, in the world {root}\n")
+        typer.echo(f"export HF_TOKEN=$(sn37 devnet token {name} --root {root})")
+        typer.echo(f"sn37 miner score MODEL -c {competition} {where}")
+        wallet = f"--wallet {name} --wallet-path {world.wallets.absolute()}"
+        typer.echo(f"sn37 miner publish MODEL --repo {name}/model -c {competition} {wallet} {where}")
+
+
+@app.command()
+def token(name: str, root: Path = _ROOT) -> None:
+    """Print a participant's token of the embedded hub."""
+    with _described(root) as world:
+        typer.echo(world.token(name))
 
 
 @app.command()

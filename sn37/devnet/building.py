@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import shutil
 import tempfile
@@ -21,6 +22,7 @@ from sn37.devnet.miners import MINERS, model_folder, submit
 from sn37.devnet.running import hub_of, open_world, start_hub, stop_hub
 from sn37.devnet.world import COMPETITION, HOTKEY, NETUID, Miner, Validator, World
 from sn37.errors import ConfigError
+from sn37.files import write_json
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -165,6 +167,23 @@ def _register_miners(world: World) -> tuple[Miner, ...]:
         hotkey, coldkey = new_wallet(world, name)
         miners.append(Miner(name, world.chain.register(world.netuid, hotkey, coldkey), hotkey, role, steps, story))
     return tuple(miners)
+
+
+def add_miner(world: World, name: str) -> int:
+    """Register another miner in a world, with a wallet and a token of the hub; returns its uid.
+
+    Raises ConfigError for a name that is taken, or is none of a hub's user.
+    """
+    if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,30}", name):
+        raise ConfigError(f"the name {name!r} is none; expected up to 31 of a-z, 0-9 and -")
+    path = world.root / "hub" / "tokens.json"
+    tokens = json.loads(path.read_text(encoding="utf-8"))
+    if name in tokens.values() or (world.wallets / name).exists():
+        raise ConfigError(f"{name} takes part in {world.root} already; choose another name")
+    uid = world.chain.register(world.netuid, *new_wallet(world, name))
+    write_json(path, {**tokens, f"hf_{secrets.token_hex(16)}": name})
+    path.chmod(0o600)
+    return uid
 
 
 def new_wallet(world: World, name: str) -> tuple[str, str]:

@@ -104,7 +104,9 @@ def _minutes(blocks: int) -> str:
     return f"about {minutes:.0f} min" if minutes < 120 else f"about {minutes / 60:.1f} h"
 
 
-def plan(folder: Path, repo: str, competition: Competition, hub: Hub, subnet: Subnet, clock: Clock = Clock()) -> Plan:
+def plan(
+    folder: Path, repo: str, competition: Competition, hub: Hub, subnet: Subnet, clock: Clock | None = None
+) -> Plan:
     """What `publish` would do; changes nothing. Raises ConfigError where it could not begin, ChainFault, HubFault."""
     check_place(repo, competition)
     clock, uid, head = clock or Clock(), _uid(subnet), subnet.head()

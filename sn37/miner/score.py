@@ -37,7 +37,7 @@ _MINE, _RIVAL = "this model", "the reigning model"
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether a model would win, in words and numbers. True where it would, as things stand. Losses: lower is better."""
+    """Whether a model would win, in words and numbers; true where it would. Losses: lower is better."""
 
     competition: Competition
     """The competition."""
@@ -133,9 +133,7 @@ class Verdict:
     def _repr_html_(self) -> str:
         first, *others = self._sentences()
         listed = "".join(f"<li>{escape(text)}</li>" for text in others)
-        rows = [
-            (row.task, row.model, row.raw, row.normalized, row.weighted) for row in self.result.scores.itertuples()
-        ]
+        rows = [(row.task, row.model, row.raw, row.normalized, row.weighted) for row in self.result.scores.itertuples()]
         scores = table(("task", "model", "raw score", "normalized", "weighted"), rows)
         return f"<p><b>{escape(self.competition.name)}: {escape(first)}</b></p><ul>{listed}</ul>{scores}"
 
@@ -154,9 +152,9 @@ def score(
 ) -> Verdict:
     """Score a model as a validator would, beside the one that reigns, and say whether it would win.
 
-    model: a folder, or `user/repo@<full commit>`. against: a recorded epoch, whose samples and winner are taken; without
-    it the leader by incentive is fetched from the hub. sync_block: whose samples are drawn (the newest without it);
-    seed: any other seed in its place. Raises ConfigError, ChainFault, DataFault, HubFault.
+    model: a folder, or `user/repo@<full commit>`. against: a recorded epoch, whose samples and winner are taken;
+    without it the leader by incentive is fetched from the hub. sync_block: whose samples are drawn, the newest without
+    it; seed: any other seed in its place. Raises ConfigError, ChainFault, DataFault, HubFault.
 
     >>> print(score("my-model", public("INSTRUCT_8B"), Subnet("finney", 37)))  # doctest: +SKIP
     INSTRUCT_8B: would win: a loss of 0.4021, where uid 4 has 0.4361 ...

@@ -145,7 +145,7 @@ def test_a_single_file_beside_its_index_is_one_model(model, competition):
 
 
 def test_a_missing_folder_is_named(tmp_path, competition):
-    with pytest.raises(ConfigError, match="nowhere is no model; expected a folder with config.json"):
+    with pytest.raises(ConfigError, match="nowhere is no model; expected a folder with"):
         check(tmp_path / "nowhere", competition)
 
 
