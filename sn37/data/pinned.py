@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from sn37.data.cache import kept, trim
 from sn37.data.jobs import ReadLimits, Repo, Splits, count_rows, read_rows, split_files
@@ -208,7 +208,15 @@ class PinnedDatasets:
 
 def _kept(path: Path, kind: type[T], read: Callable[[], T]) -> T:
     adapter: TypeAdapter[T] = TypeAdapter(kind)
-    return adapter.validate_json(kept(path, lambda: adapter.dump_json(read())))
+
+    def again() -> T:
+        return adapter.validate_json(kept(path, lambda: adapter.dump_json(read())))
+
+    try:
+        return again()
+    except ValidationError:  # what another version has kept
+        path.unlink(missing_ok=True)
+        return again()
 
 
 def _known(named: Mapping[str, T], kind: str, name: str, where: str) -> T:

@@ -18,6 +18,7 @@ import pytest
 from faulty_hub import Fault, FaultyHub
 
 from sn37.data import PinnedDatasets
+from sn37.data.cache import kept
 from sn37.errors import DataFault, HubFault
 from sn37.hub import Hub
 
@@ -79,6 +80,18 @@ def test_what_is_kept_and_damaged_is_fetched_again(
     assert kept
     for number, path in enumerate(kept):
         path.write_bytes(path.read_bytes()[:-1] if number % 2 else b"x" + path.read_bytes()[1:])
+    assert pinned().rows("data/set", "default", "train", [5, 700], ["text"]) == first
+
+
+def test_what_another_version_has_kept_is_fetched_again(
+    pinned: Callable[..., PinnedDatasets], push: Push, tmp_path: Path
+) -> None:
+    push({"data/train-00000-of-00001.parquet": numbered(0, 1000)})
+    first = pinned().rows("data/set", "default", "train", [5, 700], ["text"])
+    for name in ("files", "splits", "counts/*"):
+        for path in (tmp_path / "pages").glob(f"data--set/*/{name}"):
+            path.unlink()
+            kept(path, lambda: b'{"of another": ["form"]}')
     assert pinned().rows("data/set", "default", "train", [5, 700], ["text"]) == first
 
 
