@@ -14,7 +14,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sn37.analysis.frames import task_pair
+from sn37.analysis.outcomes import task_pair
 from sn37.analysis.stats import Interval, score_difference
 from sn37.clock import SECONDS_PER_BLOCK, Clock, seed_of
 from sn37.competition import Competition

@@ -3,7 +3,7 @@
 from executed import complaints
 
 from sn37.files import shipped
-from sn37.miner import preflight
+from sn37.miner.check import check_folder
 from sn37.notebook import run_notebook
 
 
@@ -25,10 +25,13 @@ def test_a_model_of_the_devnet_is_trained_checked_and_compared(world, tmp_path, 
     }
     run = run_notebook(shipped("notebooks", "finetune_and_publish.ipynb"), given, tmp_path, "finetune")
     assert "in DEVNET_TINY after step 2" in run.result["summary"] or "began with" in run.result["summary"]
-    assert preflight(tmp_path / "training" / "model", world.competition, world.hub()).architecture == "LlamaForCausalLM"
+    assert (
+        check_folder(tmp_path / "training" / "model", world.competition, world.hub).architecture == "LlamaForCausalLM"
+    )
     page = run.report.read_text(encoding="utf-8")
     assert page.count("data:image/png;base64,") == 1, "the figure changes in place"
     assert "can be published to miner-1/next: run this again with publish = True" in page
+    assert "fits DEVNET_TINY" in page and ("would win" in page or "would not win" in page)
     assert complaints(run.notebook) == []
     with world.subnet() as subnet:
         assert subnet.submissions() == before, "nothing is published"
