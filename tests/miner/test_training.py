@@ -199,7 +199,7 @@ def test_every_architecture_is_trained_and_saved_as_it_may_be_published(build_mo
     trained = run(base, tmp_path / "out", thrifty, competition)
     assert trained.history.refusals == ()
     assert len(trained.history.scores) == 2
-    assert preflight(trained.folder, competition).unexpected == ()
+    assert check(trained.folder, competition).unexpected == ()
     assert json.loads((trained.folder / "config.json").read_text())["dtype"] == "bfloat16"
 
 
