@@ -27,6 +27,7 @@ from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
 
+from sn37.data.published import RECORD_FIELD
 from sn37.files import write_bytes, write_json
 from sn37.scratch import ScratchFolder
 
@@ -123,6 +124,7 @@ class Mirror:
                 "run": {"project": self.project, "entity": self.entity, "id": run_id, "name": name},
                 "config": {**config, "type": "validator"},
                 "steps": places,
+                "unsummarized": RECORD_FIELD,
             },
             folder / f"run-{run_id}.wandb",
         )
@@ -209,6 +211,7 @@ def _write() -> None:
             x_save_requirements=False,
         ),
     )
+    run.define_metric(request["unsummarized"], summary="none")
     for place, path in request["steps"].items():
         if int(place) >= run.step:
             step = json.loads(Path(path).read_text(encoding="utf-8"))["step"]
