@@ -1,7 +1,7 @@
-"""An embedded wandb server: serves runs to wandb's own public API, and takes nothing.
+"""An embedded wandb server: serves runs to wandb's own public API, and takes those that wandb's own client logs.
 
-It answers the GraphQL operations that listing runs and scanning their history ask for. Any API key is
-let in; it listens on the loopback interface only.
+It answers the GraphQL operations that listing runs, scanning their history, starting, resuming and streaming a run ask
+for. Any API key is let in; it listens on the loopback interface only.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import Any
 
@@ -88,7 +88,13 @@ class WandbServer:
         self.failure_status = 503
         self.requests = 0
         self._socket = socket.create_server((_HOST, port))
-        app = Starlette(routes=[Route("/graphql", self._answer, methods=["POST"])])
+        stream = "/files/{entity}/{project}/{run}/file_stream"
+        routes = [
+            Route("/graphql", self._answer, methods=["POST"]),
+            Route(stream, self._take, methods=["POST"]),
+            Route("/upload", self._drop, methods=["PUT"]),
+        ]
+        app = Starlette(routes=routes)
         self._server = uvicorn.Server(uvicorn.Config(app, log_config=None, log_level="critical", lifespan="off"))
         self._thread = threading.Thread(target=self._server.run, args=([self._socket],), daemon=True)
 
@@ -130,6 +136,16 @@ class WandbServer:
             viewer = {"id": "1", "entity": "devnet", "username": "devnet", "email": "", "flags": "{}"}
             return {"viewer": {**viewer, "teams": {"edges": []}}}
         project = f"{variables.get('entity')}/{variables.get('project')}"
+        if "createRunFiles" in query:
+            files = [{"name": name, "uploadUrl": f"{self.base_url}/upload"} for name in variables["files"]]
+            return {"createRunFiles": {"runID": variables["run"], "uploadHeaders": [], "files": files}}
+        if "upsertBucket" in query:
+            return {"upsertBucket": self._upsert(project, variables)}
+        if "RunResumeStatus" in query:
+            known = next((run for run in self.runs if (run.project, run.id) == (project, variables["name"])), None)
+            entity = {"id": "1", "name": variables["entity"]}
+            bucket = known and known.node() | _tail(known)
+            return {"model": {"id": "1", "name": variables["project"], "entity": entity, "bucket": bucket}}
         runs = [run for run in (*self.runs, *self._logs()) if run.project == project]
         if not runs:
             return {"project": None}
@@ -138,6 +154,41 @@ class WandbServer:
         name = variables.get("runName") or variables.get("run") or variables.get("name")
         run = next((run for run in runs if run.id == name), None)
         return {"project": {"run": _run(run, query, variables) if run else None}}
+
+    def _upsert(self, project: str, variables: Mapping[str, Any]) -> dict[str, Any]:
+        """Start a run, or go on with one."""
+        entity, name = project.split("/")
+        known = next((run for run in self.runs if (run.project, run.id) == (project, variables["name"])), None)
+        if known is None:
+            config = {key: item["value"] for key, item in json.loads(variables.get("config") or "{}").items()}
+            now = datetime.now(UTC)
+            self.runs.append(ServedRun(project, variables["name"], config, [], now, now + timedelta(hours=1)))
+        place = {"id": "1", "name": name, "entity": {"id": "1", "name": entity}}
+        bucket = {"id": f"UnVu{variables['name']}", "name": variables["name"], "config": "{}", "sweepName": None}
+        more = {"displayName": variables.get("displayName"), "description": "", "historyLineCount": 0}
+        return {"bucket": {**bucket, **more, "project": place}, "inserted": known is None}
+
+    async def _take(self, request: Request) -> Response:
+        """The lines that a client streams."""
+        files = (await request.json()).get("files") or {}
+        history = files.get("wandb-history.jsonl")
+        if history is not None:
+            where = request.path_params
+            run = next(run for run in self.runs if run.id == where["run"])
+            lines = [json.loads(line) for line in history["content"]]
+            self.runs[self.runs.index(run)] = replace(run, history=[*run.history[: history["offset"]], *lines])
+        return JSONResponse({"exitcode": None, "limits": {}})
+
+    async def _drop(self, request: Request) -> Response:
+        await request.body()
+        return Response()
+
+
+def _tail(run: ServedRun) -> dict[str, Any]:
+    """What a client that resumes a run asks for."""
+    lines = [json.dumps(row) for row in run.history[-1:]]
+    counts = {"logLineCount": 0, "historyLineCount": len(run.history), "eventsLineCount": 0}
+    return {**counts, "historyTail": json.dumps(lines), "eventsTail": "[]", "wandbConfig": "{}", "config": "{}"}
 
 
 def _page(runs: list[ServedRun], variables: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import pytest
 from faulty_hub import Fault, FaultyHub
 from simulated import COMPETITION, newest, simulate, submission
 from typer.testing import CliRunner
+from wandb_server import API_KEY, WandbServer
 
 from sn37 import open_records
 from sn37.analysis import explain, frames
@@ -104,6 +105,32 @@ def test_an_outage_is_caught_up_with_in_order_and_once(simulated, tmp_path, monk
     before = log.stat().st_mtime_ns
     log_epochs(plan, HOTKEY)
     assert log.stat().st_mtime_ns == before
+
+
+def test_online_a_run_goes_on_and_gets_what_it_missed(simulated, tmp_path, monkeypatch):
+    root, online = tmp_path / "root", {"wandb": "online", "wandb_entity": "ann", "wandb_project": "validators"}
+    with WandbServer() as server, monkeypatch.context() as patched:
+        patched.setenv("WANDB_BASE_URL", server.base_url)
+        patched.setenv("WANDB_API_KEY", API_KEY)
+        log_epochs(planned(simulated, 1, root, **online), HOTKEY)
+        with monkeypatch.context() as broken:
+            broken.setenv("PYTHONPATH", broken_wandb(tmp_path / "fake"))
+            log_epochs(planned(simulated, 2, root, **online), HOTKEY)
+        plan = planned(simulated, 4, root, **online)
+        log_epochs(plan, HOTKEY)
+        assert published(plan)[1].mirror == "epoch 2 of 50 in the online run validator-3-2026-01-01_00-00-00"
+        (run,) = server.runs
+        there = open_records(f"wandb://ann/validators/{run.id}", cache=tmp_path / "cache")
+    assert run.project == "ann/validators"
+    assert {name: run.config[name] for name in ("uid", "hotkey", "type")} == {
+        "uid": 3,
+        "hotkey": HOTKEY,
+        "type": "validator",
+    }
+    wanted = [epoch.sync_block for epoch in simulated.sealed(COMPETITION.id)]
+    assert [(row["_step"], row["block"]) for row in run.history] == list(enumerate(wanted))
+    for kind in frames.COLUMNS:
+        assert getattr(frames, kind)(there).equals(getattr(frames, kind)(simulated)), kind
 
 
 def test_an_epoch_that_was_only_looked_at_or_cannot_be_read_stands_in_nobodys_way(simulated, tmp_path):
