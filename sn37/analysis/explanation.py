@@ -28,6 +28,7 @@ from sn37.html import table
 from sn37.incentive import Contender, FirstWin
 from sn37.records.decision import Score
 from sn37.records.epochs import Epoch, Records
+from sn37.records.faults import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -295,7 +296,7 @@ class Explanation:
             lines += [f"  reference  {_cut(row['reference'])}"] if row["reference"] else []
             for name, of in (("this one", ""), ("the other", "rival_")):
                 reply, taken = row[f"{of}reply"], row[f"{of}taken"] or "nothing"
-                said = f"; taken: {taken}; reply: {_cut(reply)}" if reply else ""
+                said = f"; taken: {_cut(taken)}; reply: {_cut(reply)}" if reply else ""
                 lines.append(f"  {name:<9}  loss {row[f'{of}value']:.4g}{said}")
         return "\n".join([*lines, "", *map(str, self.timeline)])
 
@@ -379,7 +380,7 @@ def _chosen(newest: Sequence[Epoch], who: str) -> tuple[Epoch, str, int]:
 
 def _cut(text: str) -> str:
     """A text as one short line."""
-    return drawing.short(" ".join(str(text).split()), _CHARACTERS)
+    return drawing.short(printable(" ".join(str(text).split())), _CHARACTERS)
 
 
 def _html(frame: DataFrame, caption: str) -> str:

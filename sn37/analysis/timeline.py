@@ -13,7 +13,7 @@ from itertools import groupby
 from sn37.analysis.verdict import commitment_of, pick_of, score_of
 from sn37.clock import SECONDS_PER_BLOCK
 from sn37.records.epochs import Epoch
-from sn37.records.faults import StageFault, Waits
+from sn37.records.faults import StageFault, Waits, printable
 from sn37.records.manifest import Manifest
 from sn37.submission import Commitment
 
@@ -32,7 +32,7 @@ class Event:
     """What happened."""
 
     def __str__(self) -> str:
-        return f"{self.block}  {self.time:%Y-%m-%d %H:%M}  {self.what}"
+        return printable(f"{self.block}  {self.time:%Y-%m-%d %H:%M}  {self.what}")
 
 
 def timeline(epochs: Sequence[Epoch], hotkey: str, undecided: Iterable[Epoch] = ()) -> tuple[Event, ...]:

@@ -18,6 +18,7 @@ from sn37.errors import Owner
 from sn37.incentive import reign
 from sn37.records.decision import Decision, Score, Turn
 from sn37.records.epochs import Epoch
+from sn37.records.faults import printable
 from sn37.records.manifest import Pick
 from sn37.submission import Commitment
 
@@ -58,7 +59,7 @@ class Verdict:
 
     def __str__(self) -> str:
         owner = {"model": "the miner's", "submission": "its repo's"}.get(self.owner or "", "nobody's")
-        return f"{self.sentence} (stage: {self.stage}; fault: {owner})"
+        return printable(f"{self.sentence} (stage: {self.stage}; fault: {owner})")
 
     __repr__ = __str__
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from sn37 import errors
 from sn37.errors import Owner, Sn37Error
 
-__all__ = ["MAX_WAITS", "Fault", "StageFault", "Waits"]
+__all__ = ["MAX_WAITS", "Fault", "StageFault", "Waits", "printable"]
 
 MAX_WAITS = 2
 """How often an epoch waits for one submission (protocol, section 7)."""
@@ -80,8 +80,12 @@ class Waits:
         return self.counts.get(hotkey, 0) > MAX_WAITS
 
 
+def printable(text: str) -> str:
+    """A text that any file, terminal and page can show as one line: control characters are spelled out."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def _one_line(text: str) -> str:
-    """One line that any file, terminal and page can show: a reason may quote what a miner wrote."""
-    line = " ".join(text.split())
-    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+    """A reason as a record keeps it: it may quote what a miner wrote."""
+    shown = printable(" ".join(text.split()))
     return shown if len(shown) <= _MAX_CHARACTERS else f"{shown[: _MAX_CHARACTERS - 3]}..."

@@ -17,7 +17,7 @@ from sn37.errors import ConfigError
 from sn37.incentive import Contender, reign
 from sn37.records.archive import pack, unpack
 from sn37.records.epochs import Records
-from sn37.records.faults import StageFault, Waits
+from sn37.records.faults import Fault, StageFault, Waits
 
 __all__ = ["executor"]
 
@@ -273,6 +273,24 @@ def test_whoever_reigned_is_told_who_took_over(records):
                 assert found.verdict.cause == "overtaken" and f"= {turn.needed:.6g}" in found.verdict.sentence
                 return
     pytest.fail("nobody was ever overtaken")
+
+
+def test_what_a_stranger_wrote_is_text_in_a_terminal_and_on_a_page(records, tmp_path):
+    evil = "<script>\x1b[2J\u202e\n"
+    records = Records(shutil.copytree(records.root, tmp_path / "records"))
+    epoch = records.epoch()
+    mine = next(one for one in epoch.decision.scores if one.uid == 4)
+    result = epoch.results[mine.hotkey]
+    outcome = result.tasks["QUESTIONS"]
+    details = tuple({**detail, "reply": evil, "answer": evil} for detail in outcome.details)
+    tasks = {**result.tasks, "QUESTIONS": replace(outcome, details=details)}
+    epoch.write(replace(result, measurement=replace(result.measurement, tasks=tasks)))
+    failed = replace(epoch.decision.scores[-1], score=None, fault=Fault("model", evil), raw={}, normalized={})
+    rest = (one for one in epoch.decision.scores[:-1] if one is not mine)
+    epoch.write(replace(epoch.decision, scores=(mine, *rest, failed), set_aside={"5Away": evil}))
+    for found in (explain(records, 4), explain(records, failed.hotkey)):
+        assert "<script>" in str(found) + repr(found) and "<script>" not in found._repr_html_()
+        assert all(line.isprintable() for line in [*str(found).split("\n"), repr(found), repr(found.verdict)])
 
 
 def said(*arguments):
