@@ -137,7 +137,10 @@ class Explanation:
         """
         import pandas
 
-        found = {name: stats.paired_difference(one.first, one.second, one.groups) for name, one in self._pairs.items()}
+        found = {
+            name: stats.paired_difference(one.first, one.second, one.groups, counts=one.counts)
+            for name, one in self._pairs.items()
+        }
         if found:
             found["all"] = stats.score_difference(self._pairs, seed=self.measured.sync_block)
         rows = []

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, TypedDict, Unpack
 from sn37 import incentive
 from sn37.analysis import copies, stats
 from sn37.analysis.columns import COLUMNS
-from sn37.analysis.outcomes import task_rows
+from sn37.analysis.outcomes import task_pair, task_rows
 from sn37.errors import ConfigError
 from sn37.records.decision import Decision, Publication
 from sn37.records.epochs import Epoch, Records
@@ -83,9 +83,7 @@ def with_intervals(epoch: Epoch, level: float = 0.95) -> DataFrame:
         for task in competition.tasks:
             outcome = results[hotkey].tasks.get(task.name) if hotkey in results else None
             if outcome is not None and outcome.values:
-                groups = outcome.groups(drawn[task.name])
-                zeros = (0.0,) * len(outcome.values)
-                pairs[task.name] = stats.TaskPair(outcome.values, zeros, groups, task.weight, task.normalization)
+                pairs[task.name] = task_pair(task, outcome, None, drawn[task.name])
         if pairs:
             found = stats.score_difference(pairs, seed=epoch.sync_block, draws=1_000, level=level)
             frame.loc[place, ["low", "high"]] = found.low, found.high

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
-from sn37.analysis.stats import TaskPair
+from sn37.analysis.stats import Interval, TaskPair, mean_interval
 from sn37.competition import EvalTask
 from sn37.records.results import TaskResult
 from sn37.sample import ChoiceSample, InstructionSample, ReferenceSample, Sample, TextSample
 
-__all__ = ["task_pair", "task_rows"]
+__all__ = ["score_interval", "task_pair", "task_rows"]
 
 
 def task_rows(outcome: TaskResult, drawn: Sequence[Sample]) -> Iterator[dict[str, object]]:
@@ -32,14 +33,40 @@ def task_rows(outcome: TaskResult, drawn: Sequence[Sample]) -> Iterator[dict[str
         }
 
 
-def task_pair(task: EvalTask, first: TaskResult, second: TaskResult, drawn: Sequence[Sample]) -> TaskPair:
-    """Two models' values on the samples of a task that both have. drawn: as for `task_rows`; they tell the groups."""
-    values = [dict(zip(one.places, one.values, strict=True)) for one in (first, second)]
+def task_pair(task: EvalTask, first: TaskResult, second: TaskResult | None, drawn: Sequence[Sample]) -> TaskPair:
+    """Two models' values on the samples of a task that both have, counted as their scores count them.
+
+    second: None for a model without any loss. drawn: as for `task_rows`; they tell the groups.
+    """
+    values = _scored(first)
+    others = dict.fromkeys(values, 0.0) if second is None else _scored(second)
     counts = dict(zip(first.places, first.counts or (1,) * len(first.values), strict=True))
-    both = [place for place in values[0] if place in values[1]]
-    mine, theirs = ([of[place] for place in both] for of in values)
+    both = [place for place in values if place in others]
+    mine, theirs = ([of[place] for place in both] for of in (values, others))
     groups = [drawn[place].group or place for place in both] if drawn else None
     return TaskPair(mine, theirs, groups, task.weight, task.normalization, [counts[place] for place in both])
+
+
+def score_interval(outcome: TaskResult, drawn: Sequence[Sample], level: float = 0.95) -> Interval:
+    """The interval of a task's raw score, clustered by group. drawn: as for `task_rows`; they tell the groups.
+
+    Of a score that is no mean of its values, as a method of one's own may have it: the interval of their mean.
+    """
+    values = list(_scored(outcome).values())
+    return mean_interval(values, outcome.groups(drawn), counts=outcome.counts, level=level)
+
+
+def _scored(outcome: TaskResult) -> dict[int, float]:
+    """Each value by the place of its sample, as the score is the mean of.
+
+    Replies that are alike make a score 1 whatever rules they follow (`if_eval`): then each value is that 1.
+    """
+    values, counts = outcome.values, outcome.counts
+    if counts is not None:
+        mean = math.fsum(value * count for value, count in zip(values, counts, strict=True)) / sum(counts)
+        if not math.isclose(mean, outcome.score, rel_tol=1e-6, abs_tol=1e-9):
+            values = (outcome.score,) * len(values)
+    return dict(zip(outcome.places, values, strict=True))
 
 
 def _texts(sample: Sample) -> tuple[str, str]:

@@ -63,22 +63,29 @@ class Interval:
 
 
 def mean_interval(
-    values: Sequence[float], groups: Sequence[Hashable] | None = None, *, level: float = 0.95
+    values: Sequence[float],
+    groups: Sequence[Hashable] | None = None,
+    *,
+    counts: Sequence[float] | None = None,
+    level: float = 0.95,
 ) -> Interval:
     """The mean of `values` with an interval that counts groups, not samples.
 
-    groups: the group of each value; None where each stands alone. The standard error is the cluster-robust one of a
-    mean, `sqrt(G/(G-1) * sum_g (sum_{i in g} (x_i - mean))^2) / n`, the interval Student's with G - 1 degrees of
-    freedom (Miller 2024, section 2.2; the same as statsmodels' OLS on a constant with `cov_type="cluster"`).
-    Raises ConfigError for no value, a value that is not finite, or lengths that differ.
+    groups: the group of each value; None where each stands alone. counts: how often each value counts in the mean;
+    None: once. The standard error is the cluster-robust one of a mean, `sqrt(G/(G-1) * sum_g (sum_{i in g} c_i (x_i -
+    mean))^2) / sum_i c_i`, the interval Student's with G - 1 degrees of freedom (Miller 2024, section 2.2; the same as
+    statsmodels' WLS on a constant with `cov_type="cluster"`). Raises ConfigError for no value, a value that is not
+    finite, or lengths that differ.
 
     >>> mean_interval([0.0, 1.0, 1.0, 0.0]).estimate
     0.5
     """
     array, codes, count = _checked(values, groups, level)
-    deviations = _sums(array - array.mean(), codes, count)
-    error = math.sqrt(count / (count - 1) * float(deviations @ deviations)) / len(array) if count > 1 else math.inf
-    return _student(float(array.mean()), error, len(array), count, level)
+    weights = _weights(counts, len(array))
+    mean, total = float(weights @ array / weights.sum()), float(weights.sum())
+    deviations = _sums(weights * (array - mean), codes, count)
+    error = math.sqrt(count / (count - 1) * float(deviations @ deviations)) / total if count > 1 else math.inf
+    return _student(mean, error, len(array), count, level)
 
 
 def paired_difference(
@@ -86,6 +93,7 @@ def paired_difference(
     second: Sequence[float],
     groups: Sequence[Hashable] | None = None,
     *,
+    counts: Sequence[float] | None = None,
     level: float = 0.95,
 ) -> Interval:
     """The mean of `first - second` on the same samples: below 0 the first model is better.
@@ -97,7 +105,7 @@ def paired_difference(
     """
     if len(first) != len(second):
         raise ConfigError(f"the models have {len(first)} and {len(second)} values; expected the same samples")
-    return mean_interval([a - b for a, b in zip(first, second, strict=True)], groups, level=level)
+    return mean_interval([a - b for a, b in zip(first, second, strict=True)], groups, counts=counts, level=level)
 
 
 @dataclass(frozen=True)
@@ -237,14 +245,23 @@ def _power(level: float, power: float, deviation: float) -> None:
 
 def _pair(task: TaskPair, level: float) -> tuple[tuple[Array, Array], Array, NDArray[numpy.intp], int]:
     """Both models' values, how much each counts, the groups as numbers, and how many groups there are."""
-    import numpy
-
     first, codes, count = _checked(task.first, task.groups, level)
     second, _, _ = _checked(task.second, task.groups, level)
-    counts = [1.0] * len(first) if task.counts is None else task.counts
-    if not len(first) == len(second) == len(counts):
-        raise ConfigError(f"a task has {len(first)}, {len(second)} and {len(counts)} values; expected the same samples")
-    return (first, second), numpy.asarray(counts, dtype=float), codes, count
+    if len(first) != len(second):
+        raise ConfigError(f"a task has {len(first)} and {len(second)} values; expected the same samples")
+    return (first, second), _weights(task.counts, len(first)), codes, count
+
+
+def _weights(counts: Sequence[float] | None, length: int) -> Array:
+    """How often each of so many values counts."""
+    import numpy
+
+    weights = numpy.ones(length) if counts is None else numpy.asarray(counts, dtype=float)
+    if len(weights) != length or not (numpy.isfinite(weights).all() and (weights >= 0).all() and weights.any()):
+        raise ConfigError(
+            f"there are {len(weights)} counts for {length} values; expected one each, 0 or more, not all 0"
+        )
+    return weights
 
 
 def _checked(

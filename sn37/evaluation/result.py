@@ -10,7 +10,7 @@ from itertools import combinations
 from typing import TYPE_CHECKING
 
 from sn37.analysis import stats
-from sn37.analysis.outcomes import task_pair, task_rows
+from sn37.analysis.outcomes import score_interval, task_pair, task_rows
 from sn37.competition import EvalTask
 from sn37.errors import ConfigError, ModelFault
 from sn37.html import Markup, table
@@ -41,13 +41,13 @@ class LocalResult:
         """One row a model and task: the raw score with its 95 % interval (clustered by group), what it adds to the sum.
 
         Columns: model, task, raw, low, high, normalized, weighted, samples, seconds. Lower is better. Where a score is
-        not the mean of its values the interval is that of the mean.
+        no mean of its values, as a method of one's own may have it, the interval is that of the mean.
         """
         import pandas
 
         rows = []
         for name, task, outcome in self._outcomes():
-            interval = stats.mean_interval(outcome.values, outcome.groups(self.drawn[task.name]))
+            interval = score_interval(outcome, self.drawn[task.name])
             normalized = task.normalization(outcome.score)
             rows.append(
                 {
@@ -101,7 +101,7 @@ class LocalResult:
         for first, second in combinations(alive, 2):
             pairs = {task.name: self._pair(task, first, second) for task in self.tasks}
             for name, pair in pairs.items():
-                found = stats.paired_difference(pair.first, pair.second, pair.groups, level=level)
+                found = stats.paired_difference(pair.first, pair.second, pair.groups, counts=pair.counts, level=level)
                 differences[f"{len(places)}"] = found
                 places.append((first, second, name))
             if len(pairs) > 1:

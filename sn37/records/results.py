@@ -49,7 +49,7 @@ class TaskResult(ShownByValue):
         """How often each value counts in the score: as often as its sample has rules (`if_eval`); None: once."""
         rules = [detail.get("followed") for detail in self.details]
         found = tuple(sum(map(len, each)) for each in rules if isinstance(each, list | tuple))
-        return found if found and len(found) == len(self.values) else None
+        return found if any(found) and len(found) == len(self.values) else None
 
     def groups(self, drawn: Sequence[Sample]) -> list[str | int]:
         """The group of each value, to count values by; a sample without one stands alone.

@@ -41,6 +41,27 @@ def test_the_clustered_error_is_that_of_statsmodels(seed):
     assert found.p_value == pytest.approx(fit.pvalues[0], rel=1e-9)
 
 
+def test_values_that_count_more_than_once_are_those_of_statsmodels_and_of_repeating_them():
+    generator = numpy.random.default_rng(9)
+    values, groups = clustered(generator, 9, 4)
+    counts = generator.integers(1, 6, len(values))
+    found = stats.mean_interval(values, groups, counts=counts)
+    fit = statsmodels.api.WLS(values, numpy.ones(len(values)), weights=counts).fit(
+        cov_type="cluster", cov_kwds={"groups": groups, "df_correction": True}, use_t=True
+    )
+    assert (found.estimate, found.p_value) == pytest.approx((fit.params[0], fit.pvalues[0]), rel=1e-9)
+    again = stats.mean_interval(values.repeat(counts), list(numpy.repeat(groups, counts)))
+    assert found.estimate == pytest.approx(again.estimate, rel=1e-12)
+    assert found.standard_error == pytest.approx(again.standard_error, rel=1e-9)
+    assert found.standard_error == pytest.approx(fit.bse[0], rel=1e-9)
+
+
+@pytest.mark.parametrize("counts", [[1.0], [1.0, -1.0], [0.0, 0.0], [1.0, math.nan]])
+def test_counts_that_count_nothing_are_refused(counts):
+    with pytest.raises(ConfigError, match="expected one each, 0 or more, not all 0"):
+        stats.mean_interval([1.0, 2.0], counts=counts)
+
+
 def test_without_groups_it_is_students_interval():
     values = [0.1, 0.5, 0.9, 0.2, 0.4]
     found = stats.mean_interval(values)
