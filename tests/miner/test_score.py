@@ -97,6 +97,11 @@ def test_a_folder_without_a_model_is_no_verdict(subnet, tmp_path):
         miner.score(tmp_path, small.competition, chain, against=epoch, data=data(small, tmp_path))
 
 
+def uid_of(small, hotkey):
+    with small.subnet() as chain:
+        return chain.metagraph().neuron(hotkey).uid
+
+
 @pytest.fixture
 def said(subnet, tmp_path, monkeypatch):
     """Runs `sn37 miner` as a new miner with a wallet and a token; gives what it prints."""
@@ -137,6 +142,10 @@ def test_a_miners_life_from_the_command_line(subnet, said, tmp_path):
     assert "published: rookie/model at " in said("publish", 0.0).output, "run again, all is found done"
     small.next_epoch()
     assert small.epoch(tmp_path / "home").decided.winner == hotkey
+    lost = CliRunner().invoke(app, ["miner", "explain", "2", "--records", str(tmp_path / "home" / "records")])
+    assert lost.exit_code == 0 and "lost to uid 1 by " in lost.output, "who reigned at its turn"
+    assert f"uid {uid_of(small, hotkey)} won with" in lost.output
+    assert "this score never wins" in lost.output
     small.chain.set_rules(37, commitment_rate_limit=100)
     with pytest.raises(ConfigError, match=r"next commitment from block 5,2\d\d,\d\d\d on, in \d+ blocks"):
         small.register("hasty")
