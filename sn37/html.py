@@ -49,6 +49,7 @@ class ShownByValue:
     values: tuple[float, ...]
     details: tuple[Mapping[str, object], ...]
     note: str
+    samples: tuple[int, ...]
 
     def __repr__(self) -> str:
         return f"raw score {self.score:.4f} over {len(self.values)} values{self.note and f' ({self.note})'}"
@@ -58,13 +59,18 @@ class ShownByValue:
         names = list(dict.fromkeys(name for detail in details for name in detail))
         rows = [
             (place, value, *(detail.get(name) for name in names))
-            for place, value, detail in zip(range(_MOST), self.values, details, strict=False)
-        ]
-        return table(("value", "loss", *names), rows, f"{self!r}; lower is better; the first {len(rows)}")
+            for place, value, detail in zip(self.samples or range(len(self.values)), self.values, details, strict=True)
+        ][:_MOST]
+        return table(("sample", "loss", *names), rows, f"{self!r}; lower is better; the first {len(rows)}")
 
 
 def _row(tag: str, cells: Iterable[object]) -> str:
-    return "<tr>" + "".join(f"<{tag}>{_text(cell)}</{tag}>" for cell in cells) + "</tr>"
+    return "<tr>" + "".join(f"<{tag}{_aligned(cell)}>{_text(cell)}</{tag}>" for cell in cells) + "</tr>"
+
+
+def _aligned(cell: object) -> str:
+    """JupyterLab sets all cells to the right, which is for numbers."""
+    return ' style="text-align:left"' if isinstance(cell, str) else ""
 
 
 def _text(cell: object) -> str:

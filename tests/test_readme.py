@@ -110,9 +110,10 @@ def test_the_competition_is_read(tmp_path):
     assert read_competition(whole).tasks[0].source_args["repo"] == "you/questions"
 
 
-def test_the_picture_is_there():
-    (name,) = re.findall(r"!\[[^\]]*\]\(([^)]+)\)", README)
-    assert (ROOT / name).read_bytes().startswith(b"\x89PNG")
+def test_the_pictures_are_there_and_small():
+    names = re.findall(r"!\[[^\]]*\]\(([^)]+)\)", README)
+    pictures = [(ROOT / name).read_bytes() for name in names]
+    assert len(pictures) >= 2 and all(each.startswith(b"\x89PNG") and len(each) < 200_000 for each in pictures)
 
 
 def test_every_file_it_names_exists():

@@ -55,12 +55,12 @@ def lab(
 
 @contextmanager
 def _stoppable() -> Iterator[None]:
-    """A closed terminal, or a polite kill, ends things as Ctrl-C does."""
+    """A closed terminal, or a polite kill, ends things as Ctrl-C does; also where whoever started this ignores it."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    signals = (signal.SIGTERM, signal.SIGHUP)
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = [signal.signal(number, interrupt) for number in signals]
     try:
         yield

@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from pathlib import Path
 
 import pytest
 from executed import complaints
@@ -53,6 +54,17 @@ def test_a_notebook_runs_and_its_report_stands_alone(name, records, tmp_path, mo
     assert page.count("data:image/png;base64,") == FIGURES[name]
     assert not re.search(r"(src|href)=[\"']https?://", page)
     assert complaints(run.notebook) == [] and run.result["summary"]
+
+
+@pytest.mark.parametrize("name", ["competition_report", "explore_epoch"])
+def test_a_notebook_reads_what_a_validator_left_on_a_devnet(name, world_records, tmp_path):
+    run = run_notebook(shipped("notebooks", f"{name}.ipynb"), {"records": str(world_records.root)}, tmp_path, name)
+    assert complaints(run.notebook) == [] and run.result["summary"]
+
+
+def test_no_notebook_is_without_a_test():
+    tests = "".join(path.read_text(encoding="utf-8") for path in Path(__file__).parent.glob("test_*.py"))
+    assert [path.stem for path in shipped("notebooks").glob("*.ipynb") if path.stem not in tests] == []
 
 
 def test_what_a_model_wrote_is_text_in_a_report(records, tmp_path):
