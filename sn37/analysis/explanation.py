@@ -9,7 +9,7 @@ of the chain, a GPU or torch. Losses and scores: lower is better.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from html import escape
@@ -335,15 +335,19 @@ class Explanation:
         return "".join([*parts, table(("block", "time (UTC)", "what happened"), events)])
 
 
-def explain(records: Records | Path | str, who: int | str, epoch: int | None = None) -> Explanation:
+def explain(
+    records: Records | Path | str | Mapping[str, Records], who: int | str, epoch: int | None = None
+) -> Explanation:
     """What became of a miner's submission, and why.
 
-    records: a validator's records, or their folder. who: a uid, a hotkey or the beginning of one. epoch: a sync block;
-    None: the newest epoch that the miner had a submission to. Raises ConfigError for nobody of that name, naming those
-    there are; where there is no record, or none of that sync block.
+    records: one validator's records, or their folder. who: a uid, a hotkey or the beginning of one. epoch: a sync
+    block; None: the newest epoch that the miner had a submission to. Raises ConfigError for nobody of that name, naming
+    those there are; for records of several validators; where there is no record, or none of that sync block.
 
     >>> print(explain("validator/records", 5))
     """
+    if isinstance(records, Mapping):
+        raise ConfigError(f"these are records of {len(records)} validators ({', '.join(records)}); expected one's")
     found = records if isinstance(records, Records) else Records(Path(records))
     ids = found.competitions()
     if epoch is None:

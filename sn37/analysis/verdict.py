@@ -78,13 +78,13 @@ def verdict(epoch: Epoch, hotkey: str, past: Sequence[Epoch] = (), copy: Copy | 
         return Verdict("fetch", "set aside", "submission", reason)
     mine = score_of(decision, hotkey)
     if mine is None:
-        return _unplanned(epoch, hotkey, past)
+        return _unplanned(epoch, hotkey, past, copy)
     if mine.fault is not None:
         result = epoch.result(hotkey)
         fetched = result is None or bool(result.content_hash)
-        failed = any(
-            known.text == mine.text and known.fault for epoch in past if (known := score_of(epoch.decision, hotkey))
-        )
+        tried = [one for each in past if (one := score_of(each.decision, hotkey)) and one.text == mine.text]
+        known = tried[max(0, len(tried) + 1 - epoch.manifest.limits.remembered) :]
+        failed = any(one.fault for one in known)
         then = "not tried again until its text changes" if failed else "it is tried once more"
         text = f"failed{' again' if failed else ''}: {mine.fault.reason}; {then}"
         return Verdict("evaluate" if fetched else "fetch", "model", mine.fault.owner, text)
@@ -113,7 +113,7 @@ def gaps(competition: Competition, mine: Score, other: Score) -> dict[str, float
     return dict(sorted(found.items(), key=lambda item: -item[1]))
 
 
-def _unplanned(epoch: Epoch, hotkey: str, past: Sequence[Epoch]) -> Verdict:
+def _unplanned(epoch: Epoch, hotkey: str, past: Sequence[Epoch], copy: Copy | None) -> Verdict:
     """Of a submission that was not evaluated."""
     pick, manifest, sync_block = pick_of(epoch, hotkey), epoch.manifest, epoch.sync_block
     if pick is None:
@@ -131,7 +131,7 @@ def _unplanned(epoch: Epoch, hotkey: str, past: Sequence[Epoch]) -> Verdict:
     for place, earlier in reversed(list(enumerate(past))):
         known = score_of(earlier.decision, hotkey)
         if known is not None and known.text == pick.submission.text:
-            found = verdict(earlier, hotkey, past[:place])
+            found = verdict(earlier, hotkey, past[:place], copy)
             text = f"was not evaluated: {pick.why}; at sync block {earlier.sync_block} it {found.sentence}"
             return replace(found, stage="plan", sentence=text)
     return Verdict("plan", "not evaluated", None, f"was not evaluated: {pick.why}")

@@ -7,8 +7,6 @@ from typing import Annotated
 
 import typer
 
-from sn37.errors import ConfigError
-
 __all__ = ["explain"]
 
 
@@ -33,7 +31,4 @@ def explain(
     else:
         inner = Path(records) / "records"
         source = str(inner) if inner.is_dir() else records
-    found = open_records(source)
-    if isinstance(found, dict):
-        raise ConfigError(f"{source} holds the records of {len(found)} validators; name a run of one: {source}/RUN")
-    typer.echo(str(explained(found, miner, epoch)))
+    typer.echo(str(explained(open_records(source), miner, epoch)))

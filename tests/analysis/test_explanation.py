@@ -207,6 +207,55 @@ def test_a_uid_is_whose_it_is_now_and_the_hotkey_is_followed_back(records, tmp_p
     assert explain(records, mine.hotkey).epoch == before
 
 
+def idle(records, uid, root):
+    """Records in which a submission was not evaluated in the newest epoch."""
+    records = Records(shutil.copytree(records.root, root / "records"))
+    epoch = records.epoch()
+    hotkey = next(one.hotkey for one in epoch.decision.scores if one.uid == uid)
+    picks = [
+        replace(pick, evaluate=False, why="idle") if pick.submission.hotkey == hotkey else pick
+        for pick in epoch.manifest.submissions
+    ]
+    epoch.write(replace(epoch.manifest, submissions=tuple(picks)))
+    rest = tuple(one for one in epoch.decision.scores if one.hotkey != hotkey)
+    turns = tuple(turn for turn in epoch.decision.reign if turn.hotkey != hotkey)
+    epoch.write(replace(epoch.decision, scores=rest, reign=turns))
+    epoch.remove(epoch.result(hotkey))
+    return records
+
+
+def test_a_copy_stays_one_while_it_is_not_evaluated(records, tmp_path):
+    copied = idle(records, 4, tmp_path)
+    before = copied.sealed(COMPETITION.id)[-2]
+    first = min(before.decision.scores, key=lambda one: one.block)
+    mine = next(one for one in before.results.values() if one.uid == 4)
+    before.write(replace(mine, content_hash=before.results[first.hotkey].content_hash))
+    found = explain(copied, 4).verdict
+    assert (found.stage, found.cause) == ("plan", "copy") and f"the same files as uid {first.uid}" in found.sentence
+
+
+def test_a_failure_is_the_first_again_once_the_former_is_forgotten(records, tmp_path):
+    records = Records(shutil.copytree(records.root, tmp_path / "records"))
+    epochs = records.sealed(COMPETITION.id)
+    failing = [False, True, False, False, False, True]
+    for epoch, fails in zip(epochs, failing, strict=True):
+        scores = [
+            replace(one, fault=Fault("model", "broken") if fails else None, score=None if fails else 0.5)
+            if one.uid == 1
+            else one
+            for one in epoch.decision.scores
+        ]
+        epoch.write(replace(epoch.decision, scores=tuple(scores)))
+    told = explain(records, 1).verdict.sentence
+    assert told == "failed: broken; it is tried once more", "of the last three results one failed"
+    assert explain(records, 1, epochs[1].sync_block).verdict.sentence == told
+
+
+def test_records_of_several_validators_are_a_sentence(records):
+    with pytest.raises(ConfigError, match=r"records of 2 validators \(mine, theirs\); expected one's"):
+        explain({"mine": records, "theirs": records}, 3)
+
+
 def test_an_epoch_that_is_not_decided_yet_ends_the_timeline(records, tmp_path):
     records = Records(shutil.copytree(records.root, tmp_path / "records"))
     newest = records.epoch()
