@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn.functional import cross_entropy
 from torch.nn.utils.rnn import pad_sequence
+from torch.utils.checkpoint import checkpoint
 from torch.utils.data import Dataset
 
 from sn37.miner.rows import WeightedRow
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 __all__ = ["Batches", "keeps_packed_rows_apart", "loss_sum"]
+
+_POSITIONS = 1_024
+"""How many positions' logits are float32 at once."""
 
 Batch = Mapping[str, torch.Tensor]
 """`input_ids`, `targets` (the token after each) and `weights` (of that target, 0 for none), each (B, T); where rows are
@@ -75,9 +79,16 @@ def loss_sum(model: torch.nn.Module, batch: Batch) -> torch.Tensor:
     """The sum of weight x cross-entropy over the batch, in nats: divided by the sum of the weights, their mean."""
     kept = batch["weights"].any(0).nonzero()[:, 0]  # logits are made only where a target counts
     given = {name: batch[name] for name in ("input_ids", "position_ids") if name in batch}
-    logits = model(**given, use_cache=False, logits_to_keep=kept).logits  # (B, K, V)
-    losses = cross_entropy(logits.flatten(0, 1).float(), batch["targets"][:, kept].flatten(), reduction="none")
-    return (losses * batch["weights"][:, kept].flatten()).sum()
+    logits = model(**given, use_cache=False, logits_to_keep=kept).logits.flatten(0, 1)  # (B * K, V)
+    targets, weights = (batch[name][:, kept].flatten() for name in ("targets", "weights"))
+    parts = zip(*(tensor.split(_POSITIONS) for tensor in (logits, targets, weights)), strict=True)
+    # Of each part only the logits are kept, as the model gave them; what is float32 is made again for the gradient.
+    sums = [checkpoint(_weighted, *part, use_reentrant=False, preserve_rng_state=False) for part in parts]
+    return torch.stack(sums).sum()
+
+
+def _weighted(logits: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    return (cross_entropy(logits.float(), targets, reduction="none") * weights).sum()
 
 
 def keeps_packed_rows_apart(model: PreTrainedModel) -> bool:

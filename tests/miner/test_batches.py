@@ -6,6 +6,7 @@ from tiny_models import MODELS
 from words import CAT, MAT, SAT, THE
 
 from sn37.engine.interface import LossRow
+from sn37.miner import batches
 from sn37.miner.batches import Batches, batch_of, keeps_packed_rows_apart, loss_sum
 from sn37.miner.rows import WeightedRow
 
@@ -49,6 +50,17 @@ def test_the_loss_is_that_of_the_targets_by_their_weights(build_model):
     assert loss_sum(model, batch_of(ROWS, packed=True)).item() == pytest.approx(expected, rel=1e-5)
 
 
+def test_the_loss_and_its_gradient_are_the_same_in_parts(build_model, monkeypatch):
+    model = build_model("llama").requires_grad_(True)
+    (whole, expected), (parts, found) = [
+        monkeypatch.setattr(batches, "_POSITIONS", size) or loss_and_gradients(model, [batch_of(ROWS, packed=True)])
+        for size in (1_024, 3)
+    ]
+    assert parts == pytest.approx(whole, rel=1e-6)
+    for name, gradient in expected.items():
+        torch.testing.assert_close(found[name], gradient)
+
+
 def test_what_is_given_is_not_learnt(build_model):
     """Another prompt changes what the reply costs, but the prompt's own tokens cost nothing."""
     batch = batch_of([WeightedRow(LossRow((THE, CAT, SAT, MAT), 3), 1.0)], packed=True)
@@ -59,11 +71,11 @@ def test_what_is_given_is_not_learnt(build_model):
 @pytest.mark.parametrize("packed", [True, False])
 def test_batches_keep_to_their_size_and_show_every_row_before_any_again(packed):
     rows = [WeightedRow(LossRow(tuple(range(length)), 1), 1.0) for length in range(2, 30)]
-    batches = Batches(rows, 20, 40, seed=0, packed=packed)
-    assert len(batches) == 40
-    assert all(batches[i]["input_ids"].numel() <= 20 or (batches[i]["weights"] > 0).sum() > 20 for i in range(40))
-    assert sum(len(plan) for plan in batches._plan) > len(rows)
-    order = [index for plan in batches._plan for index in plan]
+    planned = Batches(rows, 20, 40, seed=0, packed=packed)
+    assert len(planned) == 40
+    assert all(planned[i]["input_ids"].numel() <= 20 or len(planned._plan[i]) == 1 for i in range(40))
+    order = [index for plan in planned._plan for index in plan]
+    assert len(order) > len(rows)
     assert sorted(order[: len(rows)]) == list(range(len(rows)))
 
 

@@ -203,6 +203,18 @@ def test_every_architecture_is_trained_and_saved_as_it_may_be_published(build_mo
     assert json.loads((trained.folder / "config.json").read_text())["dtype"] == "bfloat16"
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("rank", [0, 4])
+def test_a_gpu_trains_in_bfloat16_as_a_cpu_does_but_for_rounding(base, tmp_path, rank):
+    chosen = replace(SHORT, lora_rank=rank, activation_checkpointing=True)
+    there = train(base, COMPETITION, tmp_path / "gpu", hyperparameters=chosen, device="cuda")
+    here = run(base, tmp_path / "cpu", chosen)
+    assert [point.value for point in there.history.losses] == pytest.approx(
+        [point.value for point in here.history.losses], rel=0.02
+    )
+    assert preflight(there.folder, COMPETITION).unexpected == ()
+
+
 def test_activations_computed_again_change_nothing(base, undisturbed, tmp_path):
     again = run(base, tmp_path, replace(SHORT, activation_checkpointing=True))
     assert [point.value for point in again.history.scores] == pytest.approx(
