@@ -1,7 +1,8 @@
 """Rows of tokens as the batches of a training, and their loss.
 
 Rows are packed one behind the other where the model keeps them apart by their positions, and padded side by side where
-it does not: the loss is the same, packed is faster.
+it does not: the loss is the same. Packed, nothing is spent on padding, but attention goes over the whole batch: on a
+CPU a tenth more tokens a second at a hidden size of 1 024, a third fewer at 64.
 """
 
 from __future__ import annotations

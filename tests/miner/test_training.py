@@ -212,7 +212,7 @@ def test_a_gpu_trains_in_bfloat16_as_a_cpu_does_but_for_rounding(base, tmp_path,
     assert [point.value for point in there.history.losses] == pytest.approx(
         [point.value for point in here.history.losses], rel=0.02
     )
-    assert preflight(there.folder, COMPETITION).unexpected == ()
+    assert check(there.folder, COMPETITION).unexpected == ()
 
 
 def test_activations_computed_again_change_nothing(base, undisturbed, tmp_path):
