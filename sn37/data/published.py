@@ -114,13 +114,15 @@ def _of_dataset(hub: Hub, repo: str, commit: str | None, cache: Path, last: int)
         raise ConfigError(f"the dataset {repo} holds no records; expected files such as 4/5200211.json.gz")
     newest = [(id, block, files[block]) for id, files in epochs.items() for block in sorted(files)[-last:]]
     with _Reading(records, repo) as reading:
-        wanted = [file for id, block, file in newest if reading.wants(id, block, file.blob, file.size)]
+        wanted = [found for found in newest if reading.wants(*found[:2], found[2].blob, found[2].size)]
         for start in range(0, len(wanted), _FILES_AT_ONCE):
-            files = wanted[start : start + _FILES_AT_ONCE]
+            batch = wanted[start : start + _FILES_AT_ONCE]
             with ScratchFolder() as folder:
-                hub.save_dataset_files(repo, commit, files, folder)
-                for file in files:
-                    reading.take((folder / file.path).read_bytes(), file.blob, file.path)
+                hub.save_dataset_files(repo, commit, [file for _, _, file in batch], folder)
+                for id, block, file in batch:
+                    reading.take(id, block, (folder / file.path).read_bytes(), file.blob)
+    if not records.competitions():
+        raise DataFault(reading.told)
     return records
 
 
@@ -137,6 +139,7 @@ def _of_runs(runs: Iterable[Run], place: str, cache: Path, last: int) -> Records
     """The epochs in the steps of runs, the newest first; of several validators by hotkey."""
     found: dict[str, Records] = {}
     counts: defaultdict[str, Counter[int]] = defaultdict(Counter)
+    refused = ""
     for run in runs:
         hotkey = run.config.get("hotkey")
         if run.config.get("type") != "validator" or not isinstance(hotkey, str) or not _HOTKEY.fullmatch(hotkey):
@@ -146,14 +149,17 @@ def _of_runs(runs: Iterable[Run], place: str, cache: Path, last: int) -> Records
             continue
         with _Reading(records, f"run {run.id}") as reading:
             for row in reversed(list(run.history)):
-                competition_id, block, text = (row.get(name) for name in ("step_competition_id", "block", RECORD_FIELD))
-                if not isinstance(text, str) or not isinstance(competition_id, int) or not isinstance(block, int):
-                    continue
-                count[competition_id] += 1
-                origin = hashlib.sha256(text.encode()).hexdigest()
-                if count[competition_id] <= last and reading.wants(competition_id, block, origin, len(text)):
-                    reading.take(_decoded(text), origin, f"block {block}")
-    if not any(count.total() for count in counts.values()):
+                id, block, text = (row.get(name) for name in ("step_competition_id", "block", RECORD_FIELD))
+                if isinstance(text, str) and isinstance(id, int) and isinstance(block, int):
+                    count[id] += 1
+                    origin = hashlib.sha256(text.encode()).hexdigest()
+                    if count[id] <= last and reading.wants(id, block, origin, len(text)):
+                        reading.take(id, block, _decoded(text), origin)
+        refused = reading.told or refused
+    found = {hotkey: records for hotkey, records in found.items() if records.competitions()}
+    if refused and not found:
+        raise DataFault(refused)
+    if not found:
         raise ConfigError(f"{place} holds no run of a validator with its records; expected steps with `{RECORD_FIELD}`")
     return found if len(found) > 1 else next(iter(found.values()))
 
@@ -171,7 +177,7 @@ def _kept(cache: Path, identity: str) -> Records:
 
 
 class _Reading:
-    """One reader at a time fills a cache; what is refused is warned of, and an error where nothing else came."""
+    """One reader at a time fills a cache; what is refused is warned of."""
 
     def __init__(self, records: Records, place: str) -> None:
         self.records, self.place = records, place
@@ -187,10 +193,14 @@ class _Reading:
     def __exit__(self, kind: object, error: BaseException | None, at: object) -> None:
         self._lock.release()
         if self.refused and error is None:
-            told = f"left out {len(self.refused)} of what {self.place} holds, the first one: {self.refused[0]}"
-            if not self.records.competitions():
-                raise DataFault(told)
-            warnings.warn(told, stacklevel=4)
+            warnings.warn(self.told, stacklevel=4)
+
+    @property
+    def told(self) -> str:
+        """What was left out and why; "" for nothing."""
+        if not self.refused:
+            return ""
+        return f"left out {len(self.refused)} of what {self.place} holds, the first one: {self.refused[0]}"
 
     def wants(self, competition_id: int, sync_block: int, origin: str, size_bytes: int) -> bool:
         """Whether a document is to be read: it is not too long, and not here already."""
@@ -199,9 +209,9 @@ class _Reading:
             return False
         return origin_of(self.records, competition_id, sync_block) != origin
 
-    def take(self, packed: bytes, origin: str, name: str) -> None:
-        """Unpack a document, or note why not."""
+    def take(self, competition_id: int, sync_block: int, packed: bytes, origin: str) -> None:
+        """Unpack the document of an epoch, or note why not."""
         try:
-            unpack(packed, self.records, origin, f"{self.place}: {name}")
+            unpack(packed, self.records, origin, f"{self.place}, block {sync_block}", (competition_id, sync_block))
         except EvaluatorFault as error:
             self.refused.append(str(error))

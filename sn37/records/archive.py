@@ -89,17 +89,20 @@ def pack(epoch: Epoch, max_bytes: int | None = None) -> bytes:
     return packed
 
 
-def unpack(packed: bytes, records: Records, origin: str, place: str) -> Epoch:
+def unpack(packed: bytes, records: Records, origin: str, place: str, of: tuple[int, int] | None = None) -> Epoch:
     """Write a document into the records as a sealed epoch, in place of one of the same sync block.
 
     origin: kept beside it, so that the same document need not be unpacked again (`origin_of`); place: where it is
-    from, for messages. Raises EvaluatorFault, naming what is wrong, and leaves nothing behind.
+    from, for messages; of: the competition and sync block it must be of. Raises EvaluatorFault, naming what is wrong,
+    and leaves nothing behind.
     """
     document = codec.typed(_Document, _unzipped(packed, place), place)
     wrong = next(_mistakes(document), None)
     if wrong is not None:
         raise EvaluatorFault(f"{place}: {wrong}")
     manifest = _public(document.manifest)
+    if of not in (None, (manifest.competition.id, manifest.sync_block)):
+        raise EvaluatorFault(f"{place}: it is of competition {manifest.competition.id}, block {manifest.sync_block}")
     folder = records.root / str(manifest.competition.id) / str(manifest.sync_block)
     for old in (folder, folder.with_name(f"{folder.name}.work")):
         with disk_faults(old):
