@@ -267,6 +267,8 @@ class Explanation:
         if whole["low"] == whole["high"] == 0:
             return "there is no difference in any sample"
         share = f", {whole['smallest'] / self.mine.score:.2%} of the score" if self.mine and self.mine.score else ""
+        if not all(pair.groups for pair in self._pairs.values()):
+            share += "; the samples are not kept, so each counts as if it stood alone: true intervals may be wider"
         return (
             f"{'yes' if whole['real'] else 'it may be chance'}: {whole['difference']:+.4g} [{whole['low']:+.4g}, "
             f"{whole['high']:+.4g}]; so many samples show a difference of {whole['smallest']:.2g} or more{share}"

@@ -169,6 +169,15 @@ def test_the_difference_is_the_decisions_and_noise_is_called_noise(records):
     assert whole["low"] < 0 < whole["high"] and whole["smallest"] > abs(whole["difference"])
 
 
+def test_without_samples_the_losses_are_compared_and_groups_are_said_to_be_unknown(records, tmp_path):
+    pruned = Records(shutil.copytree(records.root, tmp_path / "records"))
+    for folder in pruned.root.glob("*/*/samples"):
+        shutil.rmtree(folder)
+    found, whole = explain(pruned, 4), explain(records, 4)
+    assert list(found.samples["cost"]) == list(whole.samples["cost"]) and found.samples["prompt"].isna().all()
+    assert "samples are not kept" in str(found) and "samples are not kept" not in str(whole)
+
+
 def test_a_miner_is_found_by_uid_by_hotkey_and_by_its_beginning(records):
     hotkey = next(one.hotkey for one in records.epoch().decision.scores if one.uid == 3)
     for who in (3, "3", hotkey, hotkey[:11]):
