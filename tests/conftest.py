@@ -75,11 +75,14 @@ def pytest_unconfigure() -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tests marked `live` or `gpu` are skipped where they are not asked for, or cannot run."""
-    marked = {name: [item for item in items if item.get_closest_marker(name)] for name in ("live", "gpu")}
+    """Tests marked `live`, `soak` or `gpu` are left out where they are not asked for, or cannot run."""
+    marked = {name: [item for item in items if item.get_closest_marker(name)] for name in ("live", "soak", "gpu")}
     if "live" not in config.option.markexpr:
         for item in marked["live"]:
             item.add_marker(pytest.mark.skip(reason="needs the live network: ask for it with -m live"))
+    if "soak" not in config.option.markexpr:
+        config.hook.pytest_deselected(items=marked["soak"])
+        items[:] = [item for item in items if item not in marked["soak"]]
     if marked["gpu"]:
         import torch
 

@@ -5,6 +5,7 @@ import os
 import pytest
 from jupyter_client.manager import start_new_kernel
 
+from sn37.devnet.running import open_world
 from sn37.files import shipped
 from sn37.notebook import run_notebook
 from sn37.validator.settings import PARAMETERS
@@ -56,3 +57,26 @@ def test_without_a_wallet_an_old_epoch_can_be_looked_at_and_nothing_is_published
     assert run.result["chain"] == run.result["mirror"] == "not published: publish is off"
     assert run.result["record"].startswith(str(tmp_path / "records"))
     assert small.chain.head() - before == 0, "no extrinsic, no block"
+
+
+def test_the_best_trained_honest_miner_wins_and_every_cheat_has_its_reason(home, world_records):
+    epoch = world_records.sealed(world_records.competitions()[0])[0]
+    decision, miners = epoch.decision, open_world(home / "world").miners
+    by_role = {miner.role: miner for miner in miners}
+    honest = sorted((miner for miner in miners if miner.role == "honest"), key=lambda miner: miner.steps)
+    assert decision.winner == honest[-1].hotkey
+    scores = {score.hotkey: score for score in decision.scores}
+    losses = [scores[miner.hotkey].score for miner in honest]
+    assert losses == sorted(losses, reverse=True), "longer training, lower loss"
+    assert by_role["copy"].hotkey not in [turn.hotkey for turn in decision.reign if turn.succeeds]
+    assert "safetensors" in scores[by_role["pickle"].hotkey].fault.reason
+    assert "hash" in scores[by_role["mismatch"].hotkey].fault.reason
+    late = next(p for p in epoch.manifest.submissions if p.submission.hotkey == by_role["late"].hotkey)
+    assert not late.evaluate and "too late" in late.why
+
+
+def test_the_record_holds_the_executed_notebook_and_its_report(world_records):
+    for epoch in world_records.sealed(world_records.competitions()[0]):
+        names = {path.name for path in epoch.folder.iterdir()}
+        assert {"manifest.json", "decision.json", "published.json", "epoch.ipynb", "report.html"} <= names
+        assert "https://" not in (epoch.folder / "report.html").read_text()
