@@ -301,10 +301,13 @@ class Competition(Checked):
     """A paragraph for people."""
     evaluation: Evaluation = Evaluation()
     """How models are run."""
+    significance: float | None = None
+    """The level at which a takeover must be beyond chance, beside epsilon (0.95: 95 %); None where epsilon decides."""
 
     RULES = (
         Rule("id", lambda number: 0 <= number <= 99, "0 to 99 (two digits fit in a commitment)", "competition id"),
         Rule("name", _NAME.fullmatch, "upper-case letters, digits and _", "competition name"),
+        Rule("significance", lambda level: level is None or 0.5 <= level < 1, "a level in [0.5, 1), or none"),
         Rule("tasks", bool, "at least one", shown=_names),
         Rule("tasks", lambda tasks: len(set(_names(tasks))) == len(tasks), "each used once", "task names", _names),
         Rule("tasks", lambda tasks: abs(_total(tasks) - 1) < 1e-9, "1", "sum of the task weights of {name}", _total),
@@ -331,6 +334,8 @@ class Competition(Checked):
     def digest(self) -> str:
         """SHA-256 of the competition's canonical JSON, without its title and description."""
         data = {name: value for name, value in asdict(self).items() if name not in ("title", "description")}
+        if self.significance is None:
+            del data["significance"]
         text = json.dumps(data, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -339,7 +344,7 @@ class Competition(Checked):
         return f"competition {self.id} {self.name}: {tasks}"
 
     def _repr_html_(self) -> str:
-        limits = {**asdict(self.constraints), "epsilon": _said(self.epsilon)}
+        limits = {**asdict(self.constraints), "epsilon": _said(self.epsilon), "significance": self.significance}
         limits["architectures"] = ", ".join(self.constraints.architectures)
         limits["tokenizer"] = self.constraints.tokenizer or "any: each model brings its own"
         return (

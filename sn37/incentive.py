@@ -7,7 +7,7 @@ the uid; the uid only breaks the last tie.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sn37.competition import Epsilon
@@ -67,11 +67,13 @@ class Challenge:
     """Who reigns until then, None before the first."""
     needed: float
     """The contender takes over if its score is strictly below this; inf for the first."""
+    convinces: bool = True
+    """Whether it is better beyond chance, where a competition asks for that."""
 
     @property
     def succeeds(self) -> bool:
         """Whether the contender takes over."""
-        return self.contender.score < self.needed
+        return self.contender.score < self.needed and self.convinces
 
 
 @dataclass(frozen=True)
@@ -92,11 +94,17 @@ class Reign:
         return next((turn.contender.hotkey for turn in reversed(self.challenges) if turn.succeeds), None)
 
 
-def reign(contenders: Iterable[Contender], epsilon: Epsilon, now: int) -> Reign:
+def reign(
+    contenders: Iterable[Contender],
+    epsilon: Epsilon,
+    now: int,
+    convinces: Callable[[Contender, Contender], bool] = lambda contender, incumbent: True,
+) -> Reign:
     """Play the reign at sync block `now`: oldest commitment first, then the lower score, then the lower uid.
 
     The first contender reigns. A later one takes over if its score is strictly below the incumbent's
-    score times `1 - epsilon(now, the incumbent's block)`; one of the same block never does.
+    score times `1 - epsilon(now, the incumbent's block)`; one of the same block never does. convinces: says of a
+    contender and the incumbent whether the first is better beyond chance, which a competition may ask for besides.
 
     >>> from sn37.competition import Fixed
     >>> old, near, new = Contender("old", 0, 10, 2.0), Contender("near", 1, 20, 1.99), Contender("better", 2, 30, 1.9)
@@ -107,7 +115,12 @@ def reign(contenders: Iterable[Contender], epsilon: Epsilon, now: int) -> Reign:
     incumbent: Contender | None = None
     for contender in _finite(contenders):
         # One of the incumbent's own block comes after it for its score is no lower, so it never takes over.
-        challenge = Challenge(contender, incumbent, math.inf if incumbent is None else needed(incumbent, epsilon, now))
+        if incumbent is None:
+            challenge = Challenge(contender, None, math.inf)
+        else:
+            challenge = Challenge(
+                contender, incumbent, needed(incumbent, epsilon, now), convinces(contender, incumbent)
+            )
         challenges.append(challenge)
         if challenge.succeeds:
             incumbent = contender

@@ -100,6 +100,7 @@ class _Document(Checked):
     title: str = ""
     description: str = ""
     evaluation: Evaluation = Evaluation()
+    significance: float | None = None
 
     RULES = tuple(rule for rule in Competition.RULES if rule.fields != "tasks")
 

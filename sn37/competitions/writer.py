@@ -24,6 +24,7 @@ def document_of(competition: Competition) -> dict[str, object]:
         "constraints": {**constraints, "tokenizer": constraints["tokenizer"] or ANY_TOKENIZER},
         "epsilon": asdict(competition.epsilon),
         "evaluation": asdict(competition.evaluation),
+        **({} if competition.significance is None else {"significance": competition.significance}),
         "tasks": [_task(task) for task in competition.tasks],
     }
 

@@ -12,7 +12,7 @@ from sn37.incentive import Contender
 from sn37.records.faults import Fault
 from sn37.submission import Commitment
 
-__all__ = ["Decision", "Publication", "Score", "Turn"]
+__all__ = ["Decision", "Difference", "Publication", "Score", "Turn"]
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,25 @@ class Score(Commitment):
 
 
 @dataclass(frozen=True)
+class Difference:
+    """The difference of two models' scores on the same samples: below 0 the first is better."""
+
+    estimate: float
+    """The difference."""
+    low: float | None
+    """The lower end of its interval, paired by sample and clustered by group; None where too few groups tell."""
+    high: float | None
+    """The upper end."""
+    level: float
+    """The interval's level, such as 0.95."""
+
+    @property
+    def convinces(self) -> bool:
+        """Whether the first model is better beyond chance: the whole interval is below 0."""
+        return self.high is not None and self.high < 0
+
+
+@dataclass(frozen=True)
 class Turn:
     """One contender's turn in the reign."""
 
@@ -48,6 +67,8 @@ class Turn:
     """The loss below which the contender takes over; None for the first, whom any loss lets reign."""
     succeeds: bool
     """Whether it took over."""
+    difference: Difference | None = field(default=None, compare=False)
+    """Its loss less the incumbent's, with an interval; None for the first, and where it was not worked out."""
 
 
 @dataclass(frozen=True)
