@@ -49,7 +49,7 @@ SEES = {
     "competitions": ("documents", "methods", "sources"),
     "evaluation": (*sorted({*LIBRARY} - {"evaluation"}), "analysis", "checks", "engine", "hub", "scratch", "workers"),
     "records": ("competitions", "documents"),
-    "validator": (*COMPOSED, "scratch"),
+    "validator": (*COMPOSED, "analysis", "scratch"),
     "miner": (*COMPOSED, "analysis", "scratch"),
     "analysis": ("records",),
     "devnet": (*COMPOSED, "miner"),

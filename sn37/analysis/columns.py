@@ -128,6 +128,9 @@ COLUMNS: Mapping[str, Mapping[str, str]] = {
         "incumbent": 'The hotkey that reigned until then; "" before the first.',
         "needed": "The loss below which it takes over; infinite for the first.",
         "succeeds": "Whether it took over.",
+        "difference": "Its loss less the incumbent's on the same samples: below 0 it is better.",
+        "low": "The lower end of the difference's interval, paired by sample and clustered by group.",
+        "high": "The upper end. Where the competition asks for significance it must be below 0 to take over.",
     },
 }
 """Every frame's columns and what they hold, with units and direction."""

@@ -347,6 +347,9 @@ def _turn_rows(name: str, epoch: Epoch) -> Iterator[Row]:
             "incumbent": turn.incumbent or "",
             "needed": math.inf if turn.needed is None else turn.needed,
             "succeeds": turn.succeeds,
+            "difference": turn.difference.estimate if turn.difference else None,
+            "low": turn.difference.low if turn.difference else None,
+            "high": turn.difference.high if turn.difference else None,
         }
 
 

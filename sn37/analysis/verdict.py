@@ -30,6 +30,7 @@ Cause = Literal[
     "seniority",
     "copy",
     "epsilon",
+    "significance",
     "task",
     "loss",
     "model",
@@ -49,9 +50,10 @@ class Verdict:
     """The stage of the epoch that settled it."""
     cause: Cause
     """Why: it `won`; it reigned and was `overtaken`; it lost its `seniority` by committing again; it is a `copy`; it is
-    better than the winner by less than `epsilon`; one `task` alone put it behind; its `loss` is too high; its `model`
-    is at fault; it could not be had and was `set aside`; it was committed too `late`, is `malformed`, was `not
-    evaluated` for another reason; it is `absent`: nothing was committed to this competition."""
+    better than the winner by less than `epsilon`, or not beyond chance where the competition asks for `significance`;
+    one `task` alone put it behind; its `loss` is too high; its `model` is at fault; it could not be had and was `set
+    aside`; it was committed too `late`, is `malformed`, was `not evaluated` for another reason; it is `absent`: nothing
+    was committed to this competition."""
     owner: Owner | None
     """Whose fault it is; None where the rules decided and nothing was wrong."""
     sentence: str
@@ -155,6 +157,8 @@ def _decided(epoch: Epoch, mine: Score, past: Sequence[Epoch], copy: Copy | None
     if copy is not None and (copy.equal or (copy.near and mine.score >= incumbent.score)):
         why = f"{'has' if copy.equal else 'is'} {copy}, and {_lost(mine, incumbent, turn)}"
         return Verdict("decide", "copy", "model", why)
+    if turn.needed is not None and mine.score < turn.needed:
+        return Verdict("decide", "significance", None, _not_beyond_chance(mine, incumbent, turn))
     if mine.score < incumbent.score:
         return Verdict("decide", "epsilon", None, _lost(mine, incumbent, turn))
     behind = gaps(competition, mine, incumbent)
@@ -181,6 +185,17 @@ def _lost(mine: Score, incumbent: Score, turn: Turn) -> str:
         )
     how = f"by {by:.2%}: {mine.score:.6g}" if by else f"with an equal loss: {mine.score:.6g}"
     return f"lost to uid {incumbent.uid} {how}, where less than {asked}"
+
+
+def _not_beyond_chance(mine: Score, incumbent: Score, turn: Turn) -> str:
+    """How a turn was lost that epsilon alone would have let win."""
+    found = turn.difference
+    interval = "" if found is None or found.high is None else f", up to {found.high:+.6g} at {found.level:.0%}"
+    told = "" if found is None else f": the difference is {found.estimate:+.6g}{interval}"
+    return (
+        f"lost to uid {incumbent.uid} by significance: {mine.score:.6g} is below the {turn.needed:.6g} needed, "
+        f"but not beyond chance{told}, and this competition asks for that"
+    )
 
 
 def _overtaken(decision: Decision, mine: Score) -> str:

@@ -241,6 +241,8 @@ def _show(competition: Competition) -> None:
     for name, value in asdict(competition.constraints).items():
         facts.add_row(name, _plain(name, value))
     facts.add_row("epsilon", _kind(competition.epsilon))
+    if competition.significance is not None:
+        facts.add_row("significance", f"a takeover must be beyond chance at {competition.significance:.0%}")
     for name, value in asdict(competition.evaluation).items():
         facts.add_row(name, f"{value:,}")
     for table in (tasks, facts):

@@ -51,7 +51,8 @@ def decide(evaluated: Evaluated) -> Decided:
     plan, results = evaluated.plan, evaluated.by_hotkey.values()
     epoch = plan.epoch
     if not epoch.sealed:
-        decision = decision_of(plan.competition, plan.sync_block, results, evaluated.set_aside)
+        drawn = {task: epoch.samples(task) for task in plan.manifest.data}
+        decision = decision_of(plan.competition, plan.sync_block, results, evaluated.set_aside, drawn)
         measured = [result.measurement for result in results if result.measurement is not None]
         ran = {name: tuple(sorted({getattr(m, name) for m in measured})) for name in ("device", "dtype", "engine")}
         epoch.write(replace(plan.manifest, ran=ran))

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from sn37 import incentive
+from sn37.analysis.outcomes import task_pair
+from sn37.analysis.stats import score_difference
 from sn37.competition import Competition
-from sn37.records.decision import Decision, Score, Turn
+from sn37.incentive import Contender
+from sn37.records.decision import Decision, Difference, Score, Turn
 from sn37.records.epochs import Epoch
 from sn37.records.faults import Fault
 from sn37.records.results import Result
-from sn37.sample import digest
+from sn37.sample import Sample, digest
 
 __all__ = ["decision_of", "mistakes_of", "scores_of"]
+
+_REPORTED_LEVEL = 0.95
 
 
 def scores_of(competition: Competition, sync_block: int, results: Iterable[Result]) -> tuple[Score, ...]:
@@ -46,14 +52,36 @@ def _score(competition: Competition, sync_block: int, result: Result) -> Score:
     )
 
 
+Drawn = Mapping[str, Sequence[Sample]]
+"""The samples of each task."""
+
+
 def decision_of(
-    competition: Competition, sync_block: int, results: Iterable[Result], set_aside: Mapping[str, str] | None = None
+    competition: Competition,
+    sync_block: int,
+    results: Iterable[Result],
+    set_aside: Mapping[str, str] | None = None,
+    drawn: Drawn | None = None,
 ) -> Decision:
-    """The decision that these results make, in any order. set_aside: who could not be had and why, by hotkey."""
+    """The decision that these results make, in any order.
+
+    set_aside: who could not be had and why, by hotkey. drawn: the samples, whose groups the intervals of differences
+    need; without them they are worked out where the competition asks for significance only, each sample on its own.
+    """
     results = tuple(results)
     scores = scores_of(competition, sync_block, results)
     contenders = [score.contender for score in scores if score.contender is not None]
-    reign = incentive.reign(contenders, competition.epsilon, sync_block)
+    by_hotkey = {result.hotkey: result for result in results}
+
+    @functools.cache
+    def difference(contender: str, incumbent: str) -> Difference:
+        return _difference(competition, sync_block, by_hotkey[contender], by_hotkey[incumbent], drawn or {})
+
+    def convinces(contender: Contender, incumbent: Contender) -> bool:
+        return competition.significance is None or difference(contender.hotkey, incumbent.hotkey).convinces
+
+    reign = incentive.reign(contenders, competition.epsilon, sync_block, convinces)
+    told = drawn is not None or competition.significance is not None
     won = incentive.wins(contenders, competition.epsilon, sync_block)
     return Decision(
         sync_block=sync_block,
@@ -64,6 +92,9 @@ def decision_of(
                 incumbent=turn.incumbent.hotkey if turn.incumbent else None,
                 needed=turn.needed if turn.incumbent else None,
                 succeeds=turn.succeeds,
+                difference=difference(turn.contender.hotkey, turn.incumbent.hotkey)
+                if told and turn.incumbent
+                else None,
             )
             for turn in reign.challenges
         ),
@@ -85,6 +116,21 @@ def decision_of(
     )
 
 
+def _difference(competition: Competition, sync_block: int, first: Result, second: Result, drawn: Drawn) -> Difference:
+    """The first model's score less the second's, paired by sample and clustered by group.
+
+    The bootstrap is seeded by the sync block, so it is the same for every validator.
+    """
+    level = competition.significance or _REPORTED_LEVEL
+    pairs = {
+        task.name: task_pair(task, first.tasks[task.name], second.tasks[task.name], drawn.get(task.name, ()))
+        for task in competition.tasks
+    }
+    found = score_difference(pairs, seed=sync_block, level=level)
+    low, high = (end if math.isfinite(end) else None for end in (found.low, found.high))
+    return Difference(found.estimate, low, high, level)
+
+
 def mistakes_of(epoch: Epoch) -> list[str]:
     """Where a decided epoch's record does not agree with itself, in sentences; [] where it does.
 
@@ -99,7 +145,10 @@ def mistakes_of(epoch: Epoch) -> list[str]:
     for result in epoch.results.values():
         if (result.basis.competition_digest, result.basis.samples) != (manifest.competition_digest, drawn):
             found.append(f"the result of uid {result.uid} rests on another competition or other samples")
-    again = decision_of(manifest.competition, epoch.sync_block, epoch.results.values(), epoch.decision.set_aside)
+    kept = {task: epoch.samples(task) for task in manifest.data} if epoch.keeps_samples else None
+    if kept is None and manifest.competition.significance is not None:
+        return found  # without the samples' groups the intervals cannot be worked out again
+    again = decision_of(manifest.competition, epoch.sync_block, epoch.results.values(), epoch.decision.set_aside, kept)
     if again != epoch.decision:
         found.append("the decision is not the one that the results make")
     return found

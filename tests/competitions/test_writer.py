@@ -20,6 +20,16 @@ def test_every_public_competition_is_written_as_it_is(competition: Competition) 
     assert again.digest == competition.digest
 
 
+def test_significance_is_written_where_it_is_asked_for_and_changes_the_digest_only_then() -> None:
+    plain = public_competitions()[0]
+    strict = replace(plain, significance=0.95)
+    assert read_competition(write_competition(strict)) == strict
+    assert "significance" not in write_competition(plain)
+    assert strict.digest != plain.digest
+    with pytest.raises(ValueError, match="significance"):
+        replace(plain, significance=1.0)
+
+
 def test_filters_templates_and_lists_are_written_as_they_are(text: str) -> None:
     competition = read_competition(text)
     assert read_competition(write_competition(competition)) == competition

@@ -1,6 +1,7 @@
 """From results to weights: decisions are pure functions of records."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 from recorded import result as recorded_result
@@ -9,6 +10,7 @@ from recorded import task_result
 from sn37.competition import Competition, Constraints, EvalTask, Fixed, InverseExponential
 from sn37.errors import ChainFault, DataFault, EvaluatorFault
 from sn37.records.faults import Fault
+from sn37.sample import ReferenceSample
 from sn37.validator.scores import decision_of
 
 COMPETITION = Competition(
@@ -74,3 +76,58 @@ def test_equal_losses_stand_in_the_order_of_their_blocks_whatever_their_uids():
         assert [(score.block, score.uid) for score in decision.scores] == [(10, 9), (20, 2), (20, 5), (30, 1)]
         assert decision.winner == "hot9", "the oldest reigns, though its uid is the highest"
         assert decision == judged(*results, result(2, 20, a=1.0, b=1.0))
+
+
+SIGNIFICANT = replace(COMPETITION, epsilon=Fixed(0.0), significance=0.95)
+DRAWN = {name: tuple(ReferenceSample(f"{n}", "x", group=f"page {n // 8}") for n in range(64)) for name in "AB"}
+
+
+def valued(uid, block, values):
+    """A model with these values on both tasks."""
+    outcome = task_result(sum(values) / len(values), values=tuple(values), details=({},) * len(values))
+    return recorded_result(uid, block, {"A": outcome, "B": outcome})
+
+
+def noisy(shift, within):
+    """64 losses around 1: alike within a page of 8 samples, different between pages; `within` from sample to sample."""
+    return [1.0 + shift + 0.2 * ((n // 8) % 2) + within * (-1) ** n for n in range(64)]
+
+
+def test_where_significance_is_asked_for_a_takeover_must_be_beyond_chance():
+    first = valued(1, 0, noisy(0.0, 0.0))
+    for gain, wins in ((0.001, False), (0.3, True)):
+        # The gain is seen on one page in two only: eight pages say less than 64 samples seem to.
+        values = [value - gain * (0.2 + (n // 8) % 2) for n, value in enumerate(noisy(0.0, 0.0))]
+        values = values if wins else [v + 0.05 * (-1) ** (n // 8) for n, v in enumerate(values)]
+        decision = decision_of(SIGNIFICANT, 100, [first, valued(2, 10, values)], drawn=DRAWN)
+        turn = decision.reign[1]
+        assert turn.difference.level == 0.95 and turn.difference.estimate < 0
+        assert turn.difference.convinces is turn.succeeds is wins
+        assert decision.winner == ("hot2" if wins else "hot1")
+        plain = decision_of(replace(SIGNIFICANT, significance=None), 100, [first, valued(2, 10, values)], drawn=DRAWN)
+        assert plain.winner == "hot2", "epsilon alone lets any gain win"
+        assert plain.reign[1].difference == turn.difference, "it is always told"
+
+
+def test_clusters_count_not_samples():
+    """Whole pages that differ alike are one observation each: ungrouped, the same gain would seem beyond chance."""
+    first = valued(1, 0, noisy(0.0, 0.0))
+    moved = [v - 0.02 + 0.05 * ((n // 8) % 4 == 0) - 0.01 * ((n // 8) % 3 == 0) for n, v in enumerate(noisy(0.0, 0.0))]
+    results = [first, valued(2, 10, moved)]
+    grouped = decision_of(SIGNIFICANT, 100, results, drawn=DRAWN)
+    alone = decision_of(SIGNIFICANT, 100, results)
+    assert alone.winner == "hot2" and grouped.winner == "hot1"
+
+
+def test_the_first_has_no_difference_and_one_group_tells_nothing():
+    only = {name: tuple(replace(sample, group="one page") for sample in drawn) for name, drawn in DRAWN.items()}
+    results = [valued(1, 0, noisy(0.0, 0.0)), valued(2, 10, noisy(-0.5, 0.1))]
+    decision = decision_of(SIGNIFICANT, 100, results, drawn=only)
+    assert decision.reign[0].difference is None
+    assert decision.reign[1].difference.high is None and decision.winner == "hot1"
+
+
+def test_the_interval_is_the_same_in_any_order_of_the_results():
+    results = [valued(uid, uid, noisy(-0.1 * uid, 0.01 * uid)) for uid in range(1, 4)]
+    first, second = (decision_of(SIGNIFICANT, 100, order, drawn=DRAWN) for order in (results, results[::-1]))
+    assert [turn.difference for turn in first.reign] == [turn.difference for turn in second.reign]
