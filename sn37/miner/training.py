@@ -138,6 +138,8 @@ class _Run:
 
         from sn37.miner.trainer import CompetitionTrainer, Watch
 
+        if self.former.exists() and not self.best.exists():
+            self.former.rename(self.best)
         chosen = self.hyperparameters
         checkpoint = newest_checkpoint(self.out / "checkpoints")
         if checkpoint is not None:
@@ -158,6 +160,24 @@ class _Run:
         )
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
         return History.of(trainer.state)
+
+    @property
+    def best(self) -> Path:
+        """The best model so far."""
+        return self.out / "model"
+
+    @property
+    def former(self) -> Path:
+        """The one before it, while a better one takes its place."""
+        return self.out / ".model"
+
+    def _keep(self, candidate: Path) -> None:
+        """Make it the best model. A kill leaves that one, or the former one aside."""
+        shutil.rmtree(self.former, ignore_errors=True)
+        if self.best.exists():
+            self.best.rename(self.former)
+        candidate.rename(self.best)
+        shutil.rmtree(self.former, ignore_errors=True)
 
     def _tokenizer(self) -> PreTrainedTokenizerBase:
         """The competition's, or else the model's own."""
@@ -259,8 +279,7 @@ class _Run:
         raw = {name: task.score for name, task in found.tasks.items()}
         score = self.competition.score(raw)
         if history.best is None or score < history.best.value:
-            shutil.rmtree(self.out / "model", ignore_errors=True)
-            candidate.rename(self.out / "model")
+            self._keep(candidate)
         return {"score": score, **raw}
 
 

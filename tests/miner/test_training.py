@@ -106,11 +106,13 @@ def test_killed_at_its_very_end_nothing_is_trained_again(undisturbed, base, tmp_
     out = shutil.copytree(undisturbed.folder.parent, tmp_path / "out")
     (out / "history.json").unlink()
     (out / ".training.json.4711.0").touch()  # what a file written aside leaves
+    (out / "model").rename(out / ".model")  # as a better one was about to take its place
 
     def show(history):
         raise AssertionError
 
-    assert run(base, out, show=show).history == undisturbed.history
+    again = run(base, out, show=show)
+    assert (again.history, weights(again)) == (undisturbed.history, weights(undisturbed))
 
 
 def stopped_at(step):
