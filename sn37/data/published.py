@@ -42,6 +42,8 @@ _PROJECT = re.compile(r"wandb://([^/]+/[^/]+)(?:/([^/]+))?")
 _EPOCH_FILE = re.compile(r"([0-9]{1,2})/([0-9]{1,12})\.json\.gz")
 _HOTKEY = re.compile(r"[A-Za-z0-9]{1,64}")
 _MAX_PACKED_BYTES = MAX_DOCUMENT_BYTES // 4
+_MAX_READ_BYTES = 10 << 30
+"""The most that is unpacked at once from one place."""
 _PROJECT_DAYS = 60
 _FILES_AT_ONCE = 20
 _STEPS_AT_ONCE = 5
@@ -182,6 +184,7 @@ class _Reading:
     def __init__(self, records: Records, place: str) -> None:
         self.records, self.place = records, place
         self.refused: list[str] = []
+        self.bytes = 0
 
     def __enter__(self) -> _Reading:
         with disk_faults(self.records.root):
@@ -211,7 +214,13 @@ class _Reading:
 
     def take(self, competition_id: int, sync_block: int, packed: bytes, origin: str) -> None:
         """Unpack the document of an epoch, or note why not."""
+        if self.bytes > _MAX_READ_BYTES:
+            self.refused.append(f"block {sync_block} comes after {_MAX_READ_BYTES:,} bytes: ask for fewer epochs")
+            return
         try:
-            unpack(packed, self.records, origin, f"{self.place}, block {sync_block}", (competition_id, sync_block))
+            place = f"{self.place}, block {sync_block}"
+            epoch = unpack(packed, self.records, origin, place, (competition_id, sync_block))
         except EvaluatorFault as error:
             self.refused.append(str(error))
+        else:
+            self.bytes += sum(path.stat().st_size for path in epoch.folder.rglob("*"))

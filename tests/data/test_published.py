@@ -17,7 +17,7 @@ from wandb_server import API_KEY, ServedRun, WandbServer
 
 from sn37 import open_records
 from sn37.analysis import frames
-from sn37.data import WandbRuns
+from sn37.data import WandbRuns, published
 from sn37.errors import ConfigError, DataFault
 from sn37.hub import Hub
 from sn37.records import Epoch, Records
@@ -120,6 +120,17 @@ def test_what_a_dataset_makes_up_is_left_out_until_it_is_made_good(
     publish(hub, records)
     with pytest.warns(UserWarning, match="left out 3"):
         assert same(records, open_records("hf://vali/records", hub=hub, cache=tmp_path))
+
+
+def test_a_place_cannot_fill_the_disk(
+    records: Records, connect: Connect, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(hub := connect("vali"), records)
+    monkeypatch.setattr(published, "_MAX_READ_BYTES", 1)
+    with pytest.warns(UserWarning, match="left out 3 .* comes after 1 bytes: ask for fewer epochs"):
+        there = open_records("hf://vali/records", hub=hub, cache=tmp_path)
+    assert isinstance(there, Records)
+    assert len(there.sealed(4)) == 1
 
 
 def test_a_dataset_without_a_sound_record_is_one_sentence(connect: Connect, tmp_path: Path) -> None:
