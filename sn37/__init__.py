@@ -1,7 +1,8 @@
 """sn37: a Jupyter-first research toolkit for finetuning competitions on Bittensor (subnet 37).
 
 The names here are the rules of the game: values and pure functions, without chain, hub or GPU.
-Beside them stands what a researcher needs: `source`, `method`, `task`, `draw`, `evaluate`, `public`, `open_records`.
+Beside them stands what a researcher needs: `source`, `method`, `task`, `draw`, `evaluate`, `judge_task`,
+`public`, `open_records`.
 What does the work lies in the packages: `sn37.chain`, `sn37.hub`, `sn37.sources`, `sn37.methods`, `sn37.engine`,
 `sn37.validator`, `sn37.miner`, `sn37.analysis`.
 """
@@ -48,6 +49,7 @@ from sn37.submission import ModelId, Submission, content_hash, secure_hash
 if TYPE_CHECKING:
     from sn37.competitions import public
     from sn37.data.published import open_records
+    from sn37.evaluation.judging import judge_task
     from sn37.evaluation.local import Data, draw, evaluate, task
     from sn37.evaluation.tokens import render, token_losses
     from sn37.methods import method
@@ -59,6 +61,7 @@ _LAZY = {
     "Data": "sn37.evaluation.local",
     "draw": "sn37.evaluation.local",
     "evaluate": "sn37.evaluation.local",
+    "judge_task": "sn37.evaluation.judging",
     "method": "sn37.methods",
     "open_records": "sn37.data.published",
     "public": "sn37.competitions",
@@ -118,6 +121,7 @@ __all__ = [
     "evaluate",
     "fund",
     "generator",
+    "judge_task",
     "method",
     "moving_average",
     "open_records",

@@ -46,6 +46,7 @@ __all__ = [
     "evaluate",
     "in_process",
     "model_folder",
+    "named_models",
     "task",
     "tokenizer_folder",
 ]
@@ -263,9 +264,7 @@ def evaluate(
     chosen = tuple(tasks.tasks if isinstance(tasks, Competition) else tasks)
     if not chosen:
         raise ConfigError("no task to evaluate on; expected one or more, from sn37.task")
-    named = dict(models) if isinstance(models, Mapping) else {_name(model): model for model in models}
-    if not named or len(named) != len(models):
-        raise ConfigError(f"the models are {list(models)}; expected one or more, each with a name of its own")
+    named = named_models(models)
     drawn = {one.name: Samples((samples or {}).get(one.name) or draw(one, seed, data)) for one in chosen}
     evaluation = tasks.evaluation if isinstance(tasks, Competition) else Evaluation()
     with contextlib.ExitStack() as stack:
@@ -290,6 +289,14 @@ def evaluate(
                 measured[name] = fault
             progress.finished(name)
     return LocalResult(chosen, drawn, measured, seed)
+
+
+def named_models(models: Sequence[str | Path] | Mapping[str, str | Path]) -> dict[str, str | Path]:
+    """The models by name. Raises ConfigError for none, or two of one name."""
+    named = dict(models) if isinstance(models, Mapping) else {_name(model): model for model in models}
+    if not named or len(named) != len(models):
+        raise ConfigError(f"the models are {list(models)}; expected one or more, each with a name of its own")
+    return named
 
 
 def _name(model: str | Path) -> str:
