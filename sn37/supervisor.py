@@ -8,9 +8,8 @@ from __future__ import annotations
 import contextlib
 import signal
 import subprocess
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from sn37.scratch import ScratchFolder
@@ -35,6 +34,8 @@ class _Program:
     process: subprocess.Popen[bytes] | None = None
     started: float = 0.0
     ends: int = 0
+    proven: bool = False
+    """Whether it has ever run for long."""
     again_at: float = 0.0
 
     def start(self) -> None:
@@ -48,31 +49,33 @@ class _Program:
         if code is not None:
             self.process = None
             now = time.monotonic()
-            self.ends = 1 if now - self.started > _HEALTHY_S else self.ends + 1
+            healthy = now - self.started > _HEALTHY_S
+            self.ends, self.proven = 1 if healthy else self.ends + 1, self.proven or healthy
             self.again_at = now + min(_PAUSE_S * 2 ** min(self.ends - 1, 20), _LONGEST_PAUSE_S)
         return code
 
 
-def supervise(programs: Mapping[str, Sequence[str]], say: Callable[[str], None]) -> int:
+def supervise(programs: Mapping[str, Sequence[str]], say: Callable[[str], None], minor: Collection[str] = ()) -> int:
     """Run the programs, by name, until SIGTERM or SIGINT; returns 0 then.
 
     A program that ends is started again, after a pause that grows while it keeps ending. One that ends with exit code
-    2 before it has run for long stops all: its message is on standard error, and 2 is returned. Main thread only.
+    2, and has never run for long, stops all: its message is on standard error, and 2 is returned. minor: the names of
+    programs that stop nothing. Main thread only.
     """
     running = {name: _Program(command) for name, command in programs.items()}
     with _signals() as stopped:
         try:
-            while not stopped.is_set():
+            while not stopped:
                 for name, program in running.items():
                     if program.process is None and time.monotonic() >= program.again_at:
                         program.start()
                     code = program.ended()
-                    if code == USER_ERROR and program.ends == 1:
+                    if code == USER_ERROR and not program.proven and name not in minor:
                         return USER_ERROR
                     if code is not None:
                         pause_s = program.again_at - time.monotonic()
                         say(f"{name} ended with code {code}; started again in {pause_s:.0f} s")
-                stopped.wait(_POLL_S)
+                time.sleep(_POLL_S)
             say("stopping")
             return 0
         finally:
@@ -80,10 +83,12 @@ def supervise(programs: Mapping[str, Sequence[str]], say: Callable[[str], None])
 
 
 @contextlib.contextmanager
-def _signals() -> Iterator[threading.Event]:
-    """An event that SIGTERM and SIGINT set."""
-    stopped = threading.Event()
-    before = {number: signal.signal(number, lambda *_: stopped.set()) for number in (signal.SIGTERM, signal.SIGINT)}
+def _signals() -> Iterator[Sequence[int]]:
+    """Which of SIGTERM and SIGINT have come."""
+    # No event: to set one in a handler waits for a lock that the interrupted thread, waiting for it, may hold.
+    stopped: list[int] = []
+    signals = (signal.SIGTERM, signal.SIGINT)
+    before = {number: signal.signal(number, lambda got, _: stopped.append(got)) for number in signals}
     try:
         yield stopped
     finally:

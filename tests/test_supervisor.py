@@ -54,6 +54,23 @@ def test_a_mistake_of_the_users_ends_all(tmp_path):
     until(lambda: not psutil.pid_exists(int(pid.read_text())))
 
 
+@pytest.mark.parametrize("healthy_s", [600.0, 0.0])
+def test_neither_a_minor_program_nor_one_that_has_worked_for_long_ends_all(tmp_path, monkeypatch, healthy_s):
+    monkeypatch.setattr("sn37.supervisor._PAUSE_S", 0.1)
+    monkeypatch.setattr("sn37.supervisor._HEALTHY_S", healthy_s)
+    said = []
+
+    def say(text):
+        said.append(text)
+        if len(said) == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    minor = {"wrong"} if healthy_s else set()
+    programs = {"stays": python(FOREVER), "wrong": python("import sys; sys.exit(2)")}
+    assert supervise(programs, say, minor) == 0
+    assert said[0].startswith("wrong ended with code 2; started again in 0 s")
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_stops_all_and_what_they_started_within_seconds(tmp_path, number):
     pid = tmp_path / "pid"

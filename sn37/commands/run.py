@@ -12,7 +12,7 @@ import typer
 from sn37.errors import ConfigError
 from sn37.files import Kind
 
-__all__ = ["init", "run", "split_parameter"]
+__all__ = ["blocks_of", "init", "run", "split_parameter"]
 
 _KINDS: tuple[Kind, ...] = ("notebooks", "pipelines")
 
@@ -44,13 +44,13 @@ def run(
 
     chosen = read_pipeline(pipeline, dict(split_parameter(text) for text in parameter or []))
     if forever:
-        run_forever(chosen, *_blocks(chosen.parameters), typer.echo)
+        run_forever(chosen, *blocks_of(chosen.parameters), typer.echo)
         return
     done = run_once(chosen)
     typer.echo(f"{done.result.get('summary', 'done')}\nnotebook  {done.notebook}\nreport    {done.report}")
 
 
-def _blocks(parameters: Mapping[str, object]) -> tuple[Callable[[], int], Callable[[int], int]]:
+def blocks_of(parameters: Mapping[str, object]) -> tuple[Callable[[], int], Callable[[int], int]]:
     """How to ask for the chain's newest block, and for a block's sync block."""
     from sn37.chain import Subnet
     from sn37.validator import Settings

@@ -54,17 +54,18 @@ def run(
     with held(settings.root):
         _check(settings)
         adopt_orphans()
-        more = [argument for text in parameter or [] for argument in ("-p", text)] + ["--json"] * as_json
+        given = [argument for text in parameter or [] for argument in ("-p", text)]
+        more = given + ["--json"] * as_json
         reports = [argument for other in report or [] for argument in ("--report", str(other))]
         programs = {
             "epochs": _command("validator", "epochs", str(pipeline), *more, *reports),
             "weights": _command("validator", "weights", str(pipeline), *more),
         }
         for other in report or []:
-            programs[f"report {other.stem}"] = _command("run", str(other), "--forever")
+            programs[f"report {other.stem}"] = _command("validator", "report", str(pipeline), str(other), *given)
         journal = Journal("service", settings.root, typer.echo, as_json)
         journal.event(f"pipeline {chosen.name}: {', '.join(programs)} start")
-        code = supervise(programs, journal.event)
+        code = supervise(programs, journal.event, minor=programs.keys() - {"epochs", "weights"})
         journal.event("stopped")
     if code:
         raise typer.Exit(code)
@@ -164,6 +165,21 @@ def weights(
         keep_weights(settings, subnet, journal, poll_s=chosen.poll_s)
 
 
+@app.command(hidden=True)
+def report(
+    pipeline: Annotated[Path, _PIPELINE],
+    beside: Annotated[Path, typer.Argument(help="The pipeline to run at its cadence.")],
+    parameter: Annotated[list[str] | None, _PARAMETER] = None,
+) -> None:
+    """A pipeline that runs beside the service and ends with it, its cadence counted on the validator's chain."""
+    from sn37.commands.run import blocks_of
+    from sn37.pipeline import run_forever
+
+    _end_with_parent()
+    chain = blocks_of(_read_any(pipeline, parameter).parameters)
+    run_forever(_read_any(beside), *chain, lambda line: print(line, flush=True))
+
+
 def _read_any(pipeline: Path, parameter: list[str] | None = None) -> Pipeline:
     from sn37.commands.run import split_parameter
     from sn37.pipeline import check_parameters, read_pipeline
@@ -197,13 +213,19 @@ def _check(settings: Settings) -> None:
 
 
 def _begin(name: str, settings: Settings, as_json: bool) -> Journal:
-    """What each program of the service does first: it ends with the service, in order where it is asked to."""
+    """What each program of the service does first; where it says what it does."""
     from sn37.validator.journal import Journal
+
+    _end_with_parent()
+    return Journal(name, settings.root, lambda line: print(line, flush=True), as_json)
+
+
+def _end_with_parent() -> None:
+    """Let this program end with the service, in order where it is asked to."""
     from sn37.workers.sandbox import die_with_parent
 
     die_with_parent()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    return Journal(name, settings.root, lambda line: print(line, flush=True), as_json)
 
 
 def _command(*arguments: str) -> list[str]:

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from sn37 import validator
 from sn37.cli import app
-from sn37.errors import ConfigError
+from sn37.errors import ChainFault, ConfigError
 from sn37.records.decision import Publication
 from sn37.records.epochs import Records
 from sn37.records.faults import StageFault
@@ -55,8 +55,8 @@ def subnet(module_small):
     return module_small
 
 
-def service(file):
-    command = [sys.executable, "-m", "sn37", "validator", "run", str(file), "--json"]
+def service(file, *arguments):
+    command = [sys.executable, "-m", "sn37", "validator", "run", str(file), "--json", *map(str, arguments)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
@@ -108,6 +108,23 @@ def test_a_status_is_for_machines_too_and_tells_what_is_late(subnet, tmp_path):
     families = {one.name: one for one in text_string_to_metric_families((tmp_path / "sn37.prom").read_text())}
     assert families["sn37_health"].samples[0].value == 1
     assert families["sn37_epoch_age_blocks"].samples[0].value > 720
+
+
+def test_a_service_without_a_decision_or_a_chain_is_late(subnet, tmp_path, monkeypatch):
+    home = tmp_path / "home"
+    file = pipeline(subnet, home)
+    with held(home):
+        assert "no epoch is decided yet" not in said("status", file).output
+        holder = home / "service.holder.json"
+        holder.write_text(json.dumps({**json.loads(holder.read_text()), "since": "2026-01-01T00:00:00+00:00"}))
+        assert re.search(r"late +no epoch is decided yet, .* more than 2 x 360", said("status", file).output)
+
+        def dead(subnet):
+            raise ChainFault("no answer")
+
+        monkeypatch.setattr("sn37.chain.Subnet.head", dead)
+        late = said("status", file)
+    assert late.exit_code == 1 and "late                 the chain does not answer" in late.output
 
 
 def test_an_epoch_that_waits_says_for_what(subnet, tmp_path):
@@ -170,8 +187,15 @@ def test_the_disk_must_hold_the_models(subnet, tmp_path, monkeypatch):
 
 
 def test_a_killed_service_leaves_nobody_behind(subnet, tmp_path):
-    file = pipeline(subnet, tmp_path / "home")
-    with service(file) as running:
+    home = tmp_path / "home"
+    report = tmp_path / "report.yaml"
+    parameters = {"records": str(home / "records")}
+    report.write_text(
+        yaml.safe_dump(
+            {"name": "report", "notebook": "competition_report.ipynb", "out": str(home), "parameters": parameters}
+        )
+    )
+    with service(pipeline(subnet, home), "--report", report) as running:
         next(_until(running, "begins"))
         list(_until(running, "begins"))
         family = psutil.Process(running.pid).children(recursive=True)
