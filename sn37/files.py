@@ -10,13 +10,24 @@ import json
 import os
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from threading import get_ident
 from typing import Literal
 
 from sn37.errors import ConfigError, EvaluatorFault, disk_faults
 
-__all__ = ["Kind", "read_json", "shipped", "started_from", "write_bytes", "write_json", "write_summary", "write_text"]
+__all__ = [
+    "Kind",
+    "read_json",
+    "shipped",
+    "size_bytes",
+    "started_from",
+    "write_bytes",
+    "write_json",
+    "write_summary",
+    "write_text",
+]
 
 Kind = Literal["notebooks", "pipelines"]
 
@@ -91,6 +102,16 @@ def write_summary(path: str, summary: str, **more: object) -> None:
     """Say how a notebook ended, for whoever started it: the last thing it does. path: "" for nobody."""
     if path:
         write_json(Path(path), {"summary": summary, **more})
+
+
+def size_bytes(path: Path) -> int:
+    """What a file takes, or all that lies in a folder; what somebody removes meanwhile does not count."""
+    count = 0
+    inside = (Path(folder) / name for folder, _, names in os.walk(path) for name in names)
+    for each in inside if path.is_dir() else [path]:
+        with suppress(OSError):
+            count += each.lstat().st_size
+    return count
 
 
 def read_json(path: Path) -> object:

@@ -33,6 +33,7 @@ def records(
     from rich.console import Console
     from rich.table import Table
 
+    from sn37.files import size_bytes
     from sn37.records.decision import Publication
     from sn37.validator.scores import mistakes_of
 
@@ -49,12 +50,12 @@ def records(
             f"uid {best.uid}" if best else "nobody",
             f"{best.score:.4f}" if best and best.score is not None else "-",
             f"block {block}" if block else "no",
-            _size(_bytes(epoch.folder)),
+            _size(size_bytes(epoch.folder)),
         )
         if verify:
             wrong += [f"{epoch.folder}: {mistake}" for mistake in mistakes_of(epoch)]
     Console(highlight=False).print(listed)
-    total = sum(_bytes(epoch.folder) for epoch in found)
+    total = sum(size_bytes(epoch.folder) for epoch in found)
     pruned = sum(not epoch.keeps_samples for epoch in found)
     typer.echo(
         f"{len(found)} epoch{'' if len(found) == 1 else 's'}, {_size(total)}"
@@ -131,10 +132,6 @@ def _epochs(source: Path | str) -> list[Epoch]:
         if found:
             return found
     raise ConfigError(f"there is no decided epoch in {source}; expected a validator's folder, or an epoch's")
-
-
-def _bytes(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def _size(count: int) -> str:

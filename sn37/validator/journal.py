@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+from sn37.errors import EvaluatorFault
 from sn37.files import write_json
 
 __all__ = ["Journal", "folder_of"]
@@ -59,11 +61,15 @@ class Journal:
         self.say(f"{now:%Y-%m-%d %H:%M:%S}  {self.program:<8}  {place:<15}  {what}{took}")
 
     def state(self, what: str, *, block: int | None = None, more: Mapping[str, object] = _NOTHING) -> datetime:
-        """The program is alive and does this: kept for its status, without a line. Returns the time (UTC)."""
+        """The program is alive and does this: kept for its status, without a line. Returns the time (UTC).
+
+        A disk that takes no more stops no program: its status stays as it was.
+        """
         now = datetime.now(UTC)
         kept = {
             **{"program": self.program, "pid": os.getpid(), "since": self.since.isoformat(), "at": now.isoformat()},
             **{"doing": what, "block": block, **more},
         }
-        write_json(folder_of(self.root) / f"{self.program}.json", kept)
+        with suppress(EvaluatorFault):
+            write_json(folder_of(self.root) / f"{self.program}.json", kept)
         return now

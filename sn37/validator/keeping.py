@@ -19,6 +19,7 @@ from pathlib import Path
 
 from sn37.clock import SECONDS_PER_BLOCK
 from sn37.errors import disk_faults
+from sn37.files import size_bytes
 from sn37.records.decision import Publication
 from sn37.records.epochs import Epoch, Records
 from sn37.validator.settings import Settings
@@ -60,7 +61,7 @@ def prune(settings: Settings, executed: Sequence[Path] = ()) -> str:
     count = gone_bytes = kept_bytes = 0
     # From the newest to the oldest: what does not fit any more goes, and everything behind it.
     for item in sorted(found, key=lambda item: (-item.block, item.path)):
-        size = _bytes(item.path)
+        size = size_bytes(item.path)
         old = now - item.block > item.days * _BLOCKS_A_DAY
         kept_bytes += 0 if old else size
         if old or kept_bytes > keep.max_bytes:
@@ -127,7 +128,3 @@ def _delete(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
-
-
-def _bytes(path: Path) -> int:
-    return sum(each.lstat().st_size for each in (path, *path.rglob("*")) if each.is_file())

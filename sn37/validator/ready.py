@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sn37.errors import ConfigError, HubFault, Sn37Error
+from sn37.errors import ConfigError, HubFault, Sn37Error, disk_faults
 from sn37.files import read_json, write_json
 from sn37.records.epochs import Records
 from sn37.validator.plan import schedule_of
@@ -109,7 +109,9 @@ def _device(settings: Settings, subnet: Subnet, hub: Hub) -> str:
 def _disk(settings: Settings, subnet: Subnet, hub: Hub) -> str:
     shares = schedule_of(settings, hub, settings.root / "cache" / "competitions").at(subnet.head())
     largest = max((share.competition.constraints.max_bytes for share in shares), default=0)
-    needed, free = _MODELS_AT_ONCE * largest + _SPARE_BYTES, shutil.disk_usage(settings.root).free
+    with disk_faults(settings.root):
+        settings.root.mkdir(parents=True, exist_ok=True)
+        needed, free = _MODELS_AT_ONCE * largest + _SPARE_BYTES, shutil.disk_usage(settings.root).free
     if free < needed:
         raise ConfigError(f"{settings.root} has {free / 1e9:.1f} GB free; {needed / 1e9:.1f} GB are needed: make room")
     return f"{free / 1e9:.0f} GB free in {settings.root}"

@@ -114,7 +114,8 @@ def run_epochs(
 
     def turn() -> bool:
         block = subnet.head()
-        sync_block = settings.clock.sync_block(block)
+        # A node that lags behind the last one brings no old sync block back.
+        sync_block = max(settings.clock.sync_block(block), seen.sync_block)
         if sync_block != seen.sync_block:
             for late in _undecided(records, seen):
                 journal.event(f"{late.name} at {seen.sync_block:,} is skipped: undecided", block=block)

@@ -1,7 +1,7 @@
 """How a validator is doing: from its records, from what its programs last said, from the chain. Changes nothing.
 
 healthy   its service runs, and neither its epochs nor its weights are older than they may be
-late      it runs, but one of them is
+late      it runs, but one of them is, or the chain does not answer
 dead      no service runs on its folder
 """
 
@@ -12,7 +12,7 @@ import platform
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,7 +22,7 @@ from filelock import FileLock, Timeout
 
 from sn37.clock import SECONDS_PER_BLOCK
 from sn37.errors import ConfigError, Sn37Error
-from sn37.files import read_json, write_json
+from sn37.files import read_json, size_bytes, write_json
 from sn37.html import table
 from sn37.records.decision import Publication
 from sn37.records.epochs import Epoch, Records
@@ -42,6 +42,7 @@ __all__ = ["Status", "held", "prometheus", "status"]
 Health = Literal["healthy", "late", "dead"]
 
 _LOCK, _HOLDER = ".service.lock", "service.holder.json"
+_LOOK_S = 1.0
 _LATE_EPOCHS = 2
 """An epoch may take as long as the next one is away; a decision older than so many sync blocks is late."""
 
@@ -103,12 +104,15 @@ class Status:
 @contextmanager
 def held(root: Path) -> Iterator[None]:
     """Run the one service of a validator's folder. Raises ConfigError, saying who holds it, where one runs already."""
-    lock = FileLock(root / _LOCK, blocking=False)
+    # Whoever asks for the status holds the lock for a moment.
+    lock = FileLock(root / _LOCK, timeout=_LOOK_S)
     root.mkdir(parents=True, exist_ok=True)
     try:
         lock.acquire()
     except Timeout:
-        raise ConfigError(f"a validator runs on {root} already: {_holder(root)}; stop it first") from None
+        by = _holder(root)
+        told = f"process {by['pid']} on {by['host']}, since {by['since']}"
+        raise ConfigError(f"a validator runs on {root} already: {told}; stop it first") from None
     try:
         since = datetime.now(UTC).isoformat(timespec="seconds")
         write_json(root / _HOLDER, {"pid": os.getpid(), "host": platform.node(), "since": since})
@@ -117,10 +121,11 @@ def held(root: Path) -> Iterator[None]:
         lock.release()
 
 
-def _holder(root: Path) -> str:
+def _holder(root: Path) -> dict[str, str]:
+    """Who runs the service: pid, host, since."""
     found = read_json(root / _HOLDER)
     known = found if isinstance(found, dict) else {}
-    return f"process {known.get('pid', '?')} on {known.get('host', '?')}, since {known.get('since', '?')}"
+    return {name: str(known.get(name, "?")) for name in ("pid", "host", "since")}
 
 
 def _runs(root: Path) -> bool:
@@ -145,11 +150,12 @@ def status(settings: Settings, subnet: Subnet) -> Status:
     epoch_age = None if epoch is None or block is None else block - epoch.sync_block
     weights_age = None if block is None or set_at is None else block - set_at
     runs = _runs(root)
-    why = _late(settings, epoch_age, weights_age) if runs else "no service runs here"
+    since = _holder(root)["since"] if runs else ""
+    why = _late(settings, block, epoch_age, weights_age, since) if runs else "no service runs here"
     return Status(
         health="dead" if not runs else "late" if why else "healthy",
         why=why,
-        since=_holder(root).partition("since ")[2] if runs else "",
+        since=since,
         block=block,
         programs=dict(_programs(root)),
         epoch="none decided yet" if epoch is None else _outcome(epoch),
@@ -159,7 +165,7 @@ def status(settings: Settings, subnet: Subnet) -> Status:
         weights_as_recorded=None if on_chain is None or not recorded else same_weights(on_chain, recorded),
         open_epochs={f"{e.competition_id} at {e.sync_block:,}": _progress(e) for e in records.open()},
         faults=_faults(records, settings),
-        disk_used_bytes=sum(path.lstat().st_size for path in root.rglob("*") if path.is_file()),
+        disk_used_bytes=size_bytes(root),
         disk_free_bytes=shutil.disk_usage(root).free,
         versions=versions(),
     )
@@ -177,8 +183,15 @@ def _chain(settings: Settings, subnet: Subnet) -> tuple[int | None, int | None, 
         return None, None, None
 
 
-def _late(settings: Settings, epoch_age: int | None, weights_age: int | None) -> str:
+def _late(settings: Settings, block: int | None, epoch_age: int | None, weights_age: int | None, since: str) -> str:
+    """What makes a running service late; "" where nothing does."""
     cadence, refresh = settings.clock.cadence, settings.figures.refresh_blocks
+    if block is None:
+        return "the chain does not answer"
+    with suppress(ValueError):
+        ran = int((datetime.now(UTC) - datetime.fromisoformat(since)).total_seconds()) // SECONDS_PER_BLOCK
+        if epoch_age is None and ran > _LATE_EPOCHS * cadence:
+            return f"no epoch is decided yet, {ran:,} blocks after the start, more than {_LATE_EPOCHS} x {cadence}"
     if epoch_age is not None and epoch_age > _LATE_EPOCHS * cadence:
         return f"the last decided epoch is {epoch_age:,} blocks old, more than {_LATE_EPOCHS} x {cadence}"
     if weights_age is not None and weights_age > 2 * refresh:

@@ -98,6 +98,27 @@ def test_an_epoch_that_is_not_decided_in_time_is_skipped_and_told(two, said):
     assert any(f"SMALL at {first:,} is skipped: undecided" in line for line in said)
 
 
+def test_a_node_that_lags_behind_brings_no_old_sync_block_back(two, said):
+    small, settings = two
+    ran = []
+    first = small.next_epoch()
+    heads = iter((first + 1, first - 1, first - 1, first + 2))
+
+    with small.subnet("validator") as subnet:
+        subnet.head = lambda: next(heads)
+        log = Journal("epochs", settings.root, said.append)
+        run_epochs(settings, subnet, small.hub(settings.root), seals(settings, ran), log, sleep=said.append, turns=4)
+    assert ran == [("SMALL", first), ("OTHER", first)]
+    assert not any("skipped" in str(line) for line in said)
+
+
+def test_a_full_disk_stops_no_program(tmp_path):
+    (tmp_path / "status").write_text("no folder")
+    said = []
+    Journal("service", tmp_path, said.append).event("epochs start")
+    assert said[0].endswith("epochs start")
+
+
 def test_old_things_are_pruned_after_each_epoch_and_a_disk_that_refuses_stops_none(two, said, tmp_path, monkeypatch):
     small, settings = two
     old = tmp_path / "notebooks" / f"report-{small.next_epoch() - 100 * 7_200}.html"
