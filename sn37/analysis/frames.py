@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
@@ -213,8 +214,14 @@ def _place(name: str, epoch: Epoch) -> Row:
 
 
 def _who(hotkey: str, uid: int, block: int, text: str) -> Row:
-    model = Submission.read(hotkey, uid, block, text).model
-    return {"hotkey": hotkey, "uid": uid, "block": block, "repo": model.repo if model else ""}
+    return {"hotkey": hotkey, "uid": uid, "block": block, "repo": _repo(text)}
+
+
+@lru_cache(maxsize=65_536)
+def _repo(text: str) -> str:
+    """The repo that a commitment names; a submission comes back in every epoch."""
+    model = Submission.read("", 0, 0, text).model
+    return model.repo if model else ""
 
 
 def _uids(decision: Decision) -> dict[str, int]:
@@ -259,12 +266,12 @@ def _pair_rows(name: str, competition_id: int, epochs: Sequence[Epoch]) -> Itera
 
 
 def _model_rows(name: str, epoch: Epoch, found: Mapping[tuple[str, int], Mapping[Key, copies.Copy]]) -> Iterator[Row]:
-    decision, copied = epoch.decision, found[name, epoch.competition_id]
+    place, decision, copied = _place(name, epoch), epoch.decision, found[name, epoch.competition_id]
     reigned = {turn.hotkey for turn in decision.reign if turn.succeeds}
     for score in decision.scores:
         copy = copied.get((score.hotkey, score.text))
         yield {
-            **_place(name, epoch),
+            **place,
             **_who(score.hotkey, score.uid, score.block, score.text),
             "score": score.score,
             "epsilon": score.epsilon,
@@ -304,10 +311,11 @@ def _of_result(result: Result) -> Row:
 
 
 def _submission_rows(name: str, epoch: Epoch) -> Iterator[Row]:
+    place = _place(name, epoch)
     for pick in epoch.manifest.submissions:
         who = pick.submission
         yield {
-            **_place(name, epoch),
+            **place,
             **_who(who.hotkey, who.uid, who.block, who.text),
             "text": who.text,
             "evaluated": pick.evaluate,

@@ -56,7 +56,9 @@ def _sampled(parameter: torch.Tensor, name: str, count: int) -> tuple[float, ...
 
 def _digest(named: Mapping[str, torch.Tensor]) -> str:
     """SHA-256 over the SHA-256 of each parameter, in the order of their names and shapes."""
-    with ThreadPoolExecutor() as pool:  # hashlib lets go of the interpreter's lock
+    import torch
+
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # hashlib lets go of the interpreter's lock
         hashes = dict(zip(named, pool.map(_hash_weights, named.values()), strict=True))
     return _hash("\n".join(f"{name} {hashes[name]}" for name in sorted(hashes))).hex()
 

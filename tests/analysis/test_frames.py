@@ -151,6 +151,7 @@ def test_every_figure_draws_from_the_frames(records):
         figures.weights(frames.weights(records)),
         figures.reasons(frames.submissions(records)),
         figures.costs(frames.epochs(records)),
+        figures.copies(frames.distances(records)),
     ):
         ax.figure.canvas.draw()
 
