@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from causes import play
+from causes import causes
 from simulated import COMPETITION, START, simulate
 from small import executor
 from typer.testing import CliRunner
@@ -19,7 +19,7 @@ from sn37.records.archive import pack, unpack
 from sn37.records.epochs import Records
 from sn37.records.faults import Fault, StageFault, Waits
 
-__all__ = ["executor"]
+__all__ = ["causes", "executor"]
 
 FIRST = {
     "task": ("decide", "task", None, "WORDS alone puts it behind"),
@@ -41,11 +41,6 @@ SECOND = {
     "task": ("plan", "task", None, "would not win now: not tried again until it would; at sync block 5200691 it lost"),
 }
 """The same of the second, before which the leader committed the same text again."""
-
-
-@pytest.fixture(scope="module")
-def causes(tmp_path_factory, executor):
-    return play(tmp_path_factory.mktemp("causes"), executor)
 
 
 @pytest.mark.parametrize(

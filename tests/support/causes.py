@@ -5,14 +5,16 @@ The models are unigrams: whatever was said before, each byte has a probability o
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import pytest
 from small import Small, save_model
+from worlds import once
 
 from sn37.records.epochs import Epoch, Records
-from sn37.workers.executors import Executor
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz "
 IN_TEXTS = "linethrvosg "
@@ -68,20 +70,30 @@ def _deep(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(save_model(folder, 0.5, **shape).iterdir())}
 
 
-def play(root: Path, executor: Executor) -> Causes:
-    small = Small.make(root / "small", executor)
-    text = small.competition_file.read_text()
-    for old, new in CHANGES.items():
-        assert old in text, old
-        text = text.replace(old, new)
-    small.competition_file.write_text(text)
-    try:
-        return _play(small, root / "home")
-    finally:
-        small.close()
+@pytest.fixture(scope="session")
+def causes(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Causes:
+    """The two epochs, played by the first process of this run that asks for them."""
+
+    def make(root: Path) -> None:
+        small = Small.make(root / "small", request.getfixturevalue("executor"))
+        try:
+            text = small.competition_file.read_text()
+            for old, new in CHANGES.items():
+                assert old in text, old
+                text = text.replace(old, new)
+            small.competition_file.write_text(text)
+            (root / "hotkeys.json").write_text(json.dumps(_play(small, root / "home")))
+        finally:
+            small.close()
+
+    folder = once(tmp_path_factory, "causes", make)
+    records = Records(folder / "home" / "records")
+    first, second = records.sealed(7)
+    return Causes(records, json.loads((folder / "hotkeys.json").read_text()), (first, second))
 
 
-def _play(small: Small, home: Path) -> Causes:
+def _play(small: Small, home: Path) -> dict[str, str]:
+    """Plays the epochs; the miners' hotkeys."""
     folder = small.root / "unigrams"
     leading = unigram(folder / "leading", **dict.fromkeys(LETTERS, 2.0))
     files: dict[str, Mapping[str, bytes]] = {
@@ -103,10 +115,10 @@ def _play(small: Small, home: Path) -> Causes:
     small.chain.advance_to(sync_block - 5)
     hotkeys["late"] = small.submit("late", leading)
     small.chain.advance_to(sync_block)
-    first = small.epoch(home)
+    small.epoch(home)
     with small.subnet() as chain:
         _, text = chain.committed(hotkeys["seniority"]) or (0, "")
     small.commit("seniority", text)
     small.next_epoch()
-    second = small.epoch(home, limits={"per_competition": 1, "beyond": 3})
-    return Causes(Records(home / "records"), hotkeys, (first.decided.epoch, second.decided.epoch))
+    small.epoch(home, limits={"per_competition": 1, "beyond": 3})
+    return hotkeys
