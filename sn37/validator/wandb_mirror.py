@@ -87,15 +87,15 @@ class Mirror:
         return path
 
     def log(self, paths: Iterable[Path]) -> dict[Path, Logged]:
-        """Log kept steps, run by run in their order; how it went, by step. Never raises; stops at the first failure."""
+        """Log kept steps, run by run in their order; how it went, by step. Never raises; the first failure ends it."""
         logged: dict[Path, Logged] = {}
-        for number, group in groupby(sorted(paths), lambda path: _number(path) // EPOCHS_PER_RUN):
-            steps = list(group)
+        ordered = sorted(paths)
+        for number, steps in groupby(ordered, lambda path: _number(path) // EPOCHS_PER_RUN):
             try:
                 run = self._write_run(number)
             except Exception as error:  # wandb and the disk may fail in any way; an epoch goes on
                 failed = Logged("", f"not mirrored: {type(error).__name__}: {error}")
-                return logged | dict.fromkeys(steps, failed)
+                return dict.fromkeys(ordered, failed) | logged
             for path in steps:
                 place = _number(path) % EPOCHS_PER_RUN + 1
                 logged[path] = Logged(run, f"epoch {place} of {EPOCHS_PER_RUN} in the {self.mode} run {run}")

@@ -302,7 +302,7 @@ def test_a_lost_last_epoch_of_a_run_is_brought_into_it_with_the_first_of_the_nex
     lost, next_one = runs.keep(epoch(360 * 49)), runs.keep(epoch(360 * 50))
     with monkeypatch.context() as patched:
         patched.setenv("PYTHONPATH", fake_wandb(tmp_path, "raise OSError"))
-        assert {one.run for one in runs.log([next_one, lost]).values()} == {""}
+        assert [one.run for one in runs.log([next_one, lost]).values()] == ["", ""]
     logged_now = runs.log([next_one, lost])
     assert [logged_now[path].told.split(" in ")[0] for path in (lost, next_one)] == ["epoch 50 of 50", "epoch 1 of 50"]
     old, new = sorted(root.glob("offline-run-*/run-*.wandb"))
