@@ -1,11 +1,12 @@
 """Tiny Llamas from random weights, trained in seconds on rows in fixed proportions.
 
-Plain AdamW; every figure is in the recipe, and the same recipe on the same rows gives the same model on the same
-machine. What finetunes a model for a competition is `sn37.miner.training`.
+Plain AdamW: the same rows give the same model on the same machine. What finetunes a model for a competition is
+`sn37.miner.training`.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import LlamaForCausalLM
 
-__all__ = ["Part", "Recipe", "Step", "save", "small_llama", "train"]
+__all__ = ["Part", "save", "small_llama", "train"]
+
+_WARM_UP_STEPS = 11
 
 
 @dataclass(frozen=True)
@@ -34,29 +37,6 @@ class Part:
     def __post_init__(self) -> None:
         if not 0 < self.per_step <= len(self.rows):
             raise ConfigError(f"a step takes {self.per_step} rows of {len(self.rows)}; expected 1 to all of them")
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How to train. learning_rate: after `warm_up` steps, and from then on; seed: decides the order of the rows."""
-
-    steps: int = 100
-    learning_rate: float = 0.01
-    warm_up: int = 10
-    max_gradient_norm: float = 1.0
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.steps < 1 or self.warm_up < 0 or not 0 < self.learning_rate < 1 or self.max_gradient_norm <= 0:
-            raise ConfigError(f"{self} cannot be followed; expected 1 step or more and a learning rate in (0, 1)")
-
-
-@dataclass(frozen=True)
-class Step:
-    """One finished step. number: from 1; loss: mean cross-entropy of its targets, in nats."""
-
-    number: int
-    loss: float
 
 
 def small_llama(
@@ -85,20 +65,20 @@ def small_llama(
         return LlamaForCausalLM(config)
 
 
-def train(model: LlamaForCausalLM, parts: Sequence[Part], recipe: Recipe = Recipe()) -> Iterator[Step]:
-    """Train the model in place, one step at each `next`; it is whole, and may be saved, between two steps.
+def train(model: LlamaForCausalLM, parts: Sequence[Part], learning_rate: float = 0.01) -> Iterator[float]:
+    """Train the model in place, one step at each `next`, without end; it is whole, and may be saved, between two steps.
 
-    A step's loss is the mean over the parts, whatever their size, of the part's mean cross-entropy.
+    Gives each step's loss in nats: the mean over the parts, whatever their size, of the part's mean cross-entropy.
     """
     import torch
 
-    optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
-    decks = [_shuffled(part, Random(f"{recipe.seed}:{i}")) for i, part in enumerate(parts)]
+    optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
+    decks = [_shuffled(part, Random(f"0:{i}")) for i, part in enumerate(parts)]
     device = next(model.parameters()).device
     model.train()
-    for number in range(1, recipe.steps + 1):
+    for number in itertools.count(1):
         for group in optimizer.param_groups:
-            group["lr"] = recipe.learning_rate * min(1.0, number / (recipe.warm_up + 1))
+            group["lr"] = learning_rate * min(1.0, number / _WARM_UP_STEPS)
         optimizer.zero_grad()
         total = 0.0
         for deck in decks:
@@ -107,9 +87,9 @@ def train(model: LlamaForCausalLM, parts: Sequence[Part], recipe: Recipe = Recip
             total += loss.item()
         if not math.isfinite(total):
             raise ConfigError(f"the loss is not finite at step {number}; choose a lower learning rate")
-        torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.max_gradient_norm)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
-        yield Step(number, total)
+        yield total
 
 
 def _shuffled(part: Part, random: Random) -> Iterator[list[LossRow]]:

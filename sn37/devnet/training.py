@@ -109,9 +109,9 @@ def train_models(
     parts = [tiny_llama.Part(rows[name], per_step) for name, per_step in _PER_STEP.items()]
     with one_thread():
         bigrams.start_from_bigrams(model, (row.tokens for part in parts for row in part.rows))
-        for step in tiny_llama.train(model, parts, tiny_llama.Recipe(steps=max(folders))):
-            if step.number in folders:
-                yield tiny_llama.save(model, tokenizer, folders[step.number])
+        for step, _ in zip(range(1, max(folders) + 1), tiny_llama.train(model, parts), strict=False):
+            if step in folders:
+                yield tiny_llama.save(model, tokenizer, folders[step])
 
 
 def _samples(task: EvalTask, datasets: Mapping[str, Dataset]) -> list[Sample]:

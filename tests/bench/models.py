@@ -6,6 +6,7 @@ answers and trained for a few steps.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
@@ -126,7 +127,7 @@ def trained_model(size: Size, vocabulary: int, positions: int, steps: int = 8) -
     import torch
 
     from sn37.devnet.bigrams import start_from_bigrams
-    from sn37.devnet.tiny_llama import Part, Recipe, train
+    from sn37.devnet.tiny_llama import Part, train
     from sn37.engine.interface import LossRow
 
     known = min(vocabulary, _KNOWN)
@@ -134,7 +135,7 @@ def trained_model(size: Size, vocabulary: int, positions: int, steps: int = 8) -
     small: Any = random_model(size, known, positions)
     small = small.float()
     start_from_bigrams(small, [row.tokens[row.start - 1 :] for row in rows])
-    for _ in train(small, [Part(rows, per_step=8)], Recipe(steps=steps, learning_rate=1e-3)):
+    for _ in itertools.islice(train(small, [Part(rows, per_step=8)], learning_rate=1e-3), steps):
         pass
     model: Any = random_model(size, vocabulary, positions)
     state = small.state_dict()

@@ -87,9 +87,9 @@ def train(
     model = tiny_llama.small_llama(tokenizer, hidden=76, layers=3, positions=competition.constraints.sequence_length)
     with one_thread():
         bigrams.start_from_bigrams(model, (row.tokens for part in parts for row in part.rows))
-        for step in tiny_llama.train(model, parts, tiny_llama.Recipe(steps=max(folders))):
-            if step.number in folders:
-                tiny_llama.save(model, tokenizer, folders[step.number])
+        for step, _ in zip(range(1, max(folders) + 1), tiny_llama.train(model, parts), strict=False):
+            if step in folders:
+                tiny_llama.save(model, tokenizer, folders[step])
 
 
 def _for_training(task: EvalTask, material: Material) -> dict[str, Any]:
