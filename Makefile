@@ -22,7 +22,7 @@ help:
 	@echo "make soak    kill a validator 50 times, and play 200 epochs under random faults (half an hour)"
 	@echo "make demo    play a small subnet: two validators, seven miners, three epochs"
 	@echo "make demo-all  play all public competitions, scaled down, and two funded besides (ten minutes)"
-	@echo "make lab     open the notebooks in JupyterLab, beside a small subnet to try them on"
+	@echo "make lab     open the notebooks in JupyterLab, beside a small subnet to try them on; LAB_ARGS=--no-browser"
 	@echo "make bench   measure the engine beside the plain loop and lm-evaluation-harness; BENCH_ARGS='--quick'"
 	@echo "make size    count the lines of every room; BEFORE=COMMIT shows that one's beside them"
 	@echo "make lock    write requirements.lock anew from pyproject.toml"
@@ -46,7 +46,7 @@ demo-all: $(READY)
 	@PYTHONPATH=tests/support $(BIN)/python -m all_competitions
 
 lab: $(READY)
-	@$(BIN)/sn37 lab
+	@$(BIN)/sn37 lab -- $(LAB_ARGS)
 
 # What takes part besides is an extra; whatever the lock holds stays at its version.
 bench: $(READY)

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sn37.errors import ConfigError
+
 if TYPE_CHECKING:
     from sn37.devnet.world import World
 
@@ -105,7 +107,8 @@ def _serve(root: Path, arguments: list[str]) -> None:
         start_new_session=True,
     )
     try:
-        server.wait()
+        if code := server.wait():
+            raise ConfigError(f"JupyterLab ended with exit code {code}; what it said stands above")
     finally:
         server.terminate()
         try:

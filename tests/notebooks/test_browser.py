@@ -131,6 +131,15 @@ def test_ctrl_c_stops_jupyterlab_its_kernels_and_the_world(lab):
     assert "everything is kept for the next start" in (lab.root / "log.txt").read_text()
 
 
+def test_where_jupyterlab_cannot_start_nothing_else_goes_on(played, tmp_path):
+    root = shutil.copytree(played, tmp_path / "lab")
+    command = [sys.executable, "-m", "sn37", "lab", "--root", str(root), "--", "--ServerApp.port=none"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S)
+    assert done.returncode == 2
+    assert done.stderr.strip().endswith("JupyterLab ended with exit code 1; what it said stands above")
+    assert started_below(root) == []
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_a_report_shows_its_figures_with_the_network_off(browser, tmp_path_factory, scheme, report):
     context = browser.new_context(color_scheme=scheme)
