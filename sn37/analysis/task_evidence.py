@@ -14,7 +14,7 @@ from itertools import combinations, pairwise
 from typing import TYPE_CHECKING, Literal
 
 from sn37.analysis import stats
-from sn37.analysis.outcomes import task_pair, task_rows
+from sn37.analysis.outcomes import score_interval, task_pair, task_rows
 from sn37.competition import Epsilon, EvalTask, Normalization
 from sn37.records.results import TaskResult
 from sn37.sample import ChoiceSample, Sample
@@ -102,13 +102,13 @@ class Evidence:
         return math.fsum(1 - 1 / size for size in sizes) / len(sizes) if len(sizes) == len(self.samples) else None
 
     def interval(self, outcome: TaskResult) -> stats.Interval:
-        """The mean of an outcome's values with its 95 % interval, clustered by group."""
-        return stats.mean_interval(outcome.values, outcome.groups(self.samples))
+        """An outcome's score with its 95 % interval, clustered by group."""
+        return score_interval(outcome, self.samples)
 
     def difference(self, first: TaskResult, second: TaskResult) -> stats.Interval:
         """Two outcomes on the same samples: below 0 the first is better."""
         pair = task_pair(self.task, first, second, self.samples)
-        return stats.paired_difference(pair.first, pair.second, pair.groups)
+        return stats.paired_difference(pair.first, pair.second, pair.groups, counts=pair.counts)
 
     @cached_property
     def pairs(self) -> Mapping[tuple[str, str], stats.Comparison]:
