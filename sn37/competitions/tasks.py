@@ -1,4 +1,4 @@
-"""A validator's own sources and methods: Python files, or installed packages' entry points.
+"""A validator's own sources and methods: Python files, or installed packages' entry points; cells as such a file.
 
 Named in the validator's own settings and nowhere else: never in a competition. What is loaded runs with
 all rights of this process.
@@ -7,15 +7,20 @@ all rights of this process.
 from __future__ import annotations
 
 import hashlib
+import linecache
 import sys
 from collections.abc import Iterable
 from importlib.metadata import entry_points
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from types import FunctionType
 
+from sn37.competition import Competition
 from sn37.errors import ConfigError
+from sn37.methods import METHODS
+from sn37.sources import SOURCES
 
-__all__ = ["ENTRY_POINTS", "load_tasks"]
+__all__ = ["ENTRY_POINTS", "code_of", "load_tasks"]
 
 ENTRY_POINTS = "sn37.tasks"
 """The entry-point group under which an installed package offers a module with sources and methods."""
@@ -58,3 +63,26 @@ def _entry_point(name: str) -> str:
     except Exception as error:
         raise ConfigError(f"tasks: the entry point {name} cannot be imported: {error}") from error
     return offered[name].module
+
+
+def code_of(competition: Competition) -> str:
+    """The cells in which its sources and methods are defined, as a file for `load_tasks`; "" where it needs none.
+
+    A cell goes in whole, with all that stands in it. Raises ConfigError where its text is not known.
+    """
+    cells: dict[str, None] = {}
+    for task in competition.tasks:
+        for factory in (SOURCES[task.source], METHODS[task.method]):
+            if factory.module == "__main__":
+                cells[_cell(factory.described)] = None
+    return "\n\n".join(cell.strip() + "\n" for cell in cells)
+
+
+def _cell(defined: object) -> str:
+    """The text of the cell that a function, or a class with methods of its own, is defined in."""
+    parts = [defined, *(vars(defined).values() if isinstance(defined, type) else ())]
+    files = [part.__code__.co_filename for part in parts if isinstance(part, FunctionType)]
+    text = next((text for file in files if (text := "".join(linecache.getlines(file)))), "")
+    if not text:
+        raise ConfigError(f"{defined!r} is not defined in a notebook's cell; write it into a Python file yourself")
+    return text
