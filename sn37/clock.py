@@ -10,12 +10,24 @@ import random
 import re
 from dataclasses import dataclass
 
+from sn37.errors import ConfigError
 from sn37.values import Checked, Rule
 
-__all__ = ["SECONDS_PER_BLOCK", "Clock", "generator", "picked_up", "seed_of", "training_seed"]
+__all__ = [
+    "BLOCKS_PER_DAY",
+    "SECONDS_PER_BLOCK",
+    "Clock",
+    "duration",
+    "generator",
+    "picked_up",
+    "seed_of",
+    "training_seed",
+]
 
 SECONDS_PER_BLOCK = 12
 """Length of one block in seconds (protocol, head)."""
+
+BLOCKS_PER_DAY = 86_400 // SECONDS_PER_BLOCK
 
 _BLOCK_HASH = re.compile(r"0x[0-9a-f]{64}")
 
@@ -35,18 +47,54 @@ class Clock(Checked):
     )
 
     def sync_block(self, block: int) -> int:
-        """The newest sync block at or before `block`."""
+        """The newest sync block at or before `block`. Raises ConfigError for one before genesis."""
         if block < self.genesis:
-            raise ValueError(f"block {block} lies before the subnet's genesis, {self.genesis}")
+            raise ConfigError(f"block {block} lies before the subnet's genesis, {self.genesis}")
         return self.genesis + (block - self.genesis) // self.cadence * self.cadence
 
     def next_sync_block(self, block: int) -> int:
         """The first sync block strictly after `block`."""
         return self.sync_block(block) + self.cadence
 
+    def first_epoch(self, committed: int, delay_blocks: int) -> int:
+        """The first sync block whose epoch a submission committed at block `committed` takes part in (`picked_up`)."""
+        waits = max(0, committed + delay_blocks - self.genesis)
+        return self.genesis + -(-waits // self.cadence) * self.cadence
+
+    def chosen(self, wanted: int | None, head: int) -> int:
+        """The sync block that is wanted, None for the newest one. head: the chain's newest block.
+
+        Raises ConfigError where it is none, or not reached yet.
+        """
+        if head < self.genesis:
+            raise ConfigError(
+                f"the chain is at block {head}; genesis is {self.genesis}, expected a block it has reached"
+            )
+        newest = self.sync_block(head)
+        if wanted is None:
+            return newest
+        if not self.genesis <= wanted <= head or self.sync_block(wanted) != wanted:
+            raise ConfigError(
+                f"sync_block is {wanted}; expected {newest}, or {self.cadence} x n blocks before it, "
+                f"from {self.genesis} on"
+            )
+        return wanted
+
     def index(self, sync_block: int) -> int:
         """How many sync blocks lie between genesis and `sync_block` (0 at genesis)."""
         return (self.sync_block(sync_block) - self.genesis) // self.cadence
+
+
+def duration(blocks: int) -> str:
+    """How long so many blocks take, for people.
+
+    >>> duration(50), duration(900), duration(50_400)
+    ('about 10 min', 'about 3.0 h', 'about 7.0 days')
+    """
+    minutes = blocks * SECONDS_PER_BLOCK / 60
+    if minutes < 120:
+        return f"about {minutes:.0f} min"
+    return f"about {minutes / 60:.1f} h" if minutes < 2_880 else f"about {minutes / 1_440:.1f} days"
 
 
 def seed_of(block_hash: str) -> int:

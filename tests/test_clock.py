@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sn37.clock import Clock, generator, picked_up, seed_of
+from sn37.errors import ConfigError
 
 GENESIS = 3_138_611
 
@@ -98,3 +99,23 @@ def test_tasks_do_not_disturb_each_other():
 @pytest.mark.parametrize(("committed", "taken"), [(539, True), (540, True), (541, False), (1000, False)])
 def test_the_pick_up_delay_must_have_passed_at_the_sync_block(committed, taken):
     assert picked_up(committed, delay_blocks=460, sync_block=1000) is taken
+
+
+@given(st.integers(0, 500), st.integers(1, 50), st.integers(0, 1_000), st.integers(0, 500))
+def test_the_first_epoch_of_a_submission_is_the_first_sync_block_that_picks_it_up(genesis, cadence, block, delay):
+    clock = Clock(genesis, cadence)
+    first = clock.first_epoch(block, delay)
+    assert clock.sync_block(first) == first and picked_up(block, delay, first)
+    assert first == genesis or not picked_up(block, delay, first - cadence)
+
+
+@pytest.mark.parametrize("wanted", [GENESIS - 360, GENESIS + 1, GENESIS + 720])
+def test_a_sync_block_is_chosen_among_those_that_are_reached(wanted):
+    clock = Clock()
+    assert (clock.chosen(None, GENESIS + 400), clock.chosen(GENESIS, GENESIS + 400)) == (GENESIS + 360, GENESIS)
+    with pytest.raises(
+        ConfigError, match=f"sync_block is {wanted}; expected {GENESIS + 360}, or 360 x n blocks before"
+    ):
+        clock.chosen(wanted, GENESIS + 400)
+    with pytest.raises(ConfigError, match=f"the chain is at block 5; genesis is {GENESIS}"):
+        clock.chosen(None, 5)

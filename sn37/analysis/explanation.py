@@ -22,6 +22,7 @@ from sn37.analysis.copies import Copy
 from sn37.analysis.outcomes import task_pair
 from sn37.analysis.timeline import Event, timeline
 from sn37.analysis.verdict import Verdict, commitment_of, gaps, score_of, verdict
+from sn37.clock import BLOCKS_PER_DAY
 from sn37.competition import Competition, InverseExponential
 from sn37.errors import ConfigError
 from sn37.html import table
@@ -38,7 +39,7 @@ __all__ = ["Explanation", "explain"]
 
 _MOST_EPOCHS = 50
 """So many epochs of a competition are looked back."""
-_AHEAD = {"now": 0, "in a day": 7_200, "in a week": 50_400}
+_AHEAD = {"now": 0, "in a day": BLOCKS_PER_DAY, "in a week": 7 * BLOCKS_PER_DAY}
 """When a score is looked at again, in blocks from the epoch on."""
 _TITLES = (
     "from the other's score to this one's (difference: above 0 this one is behind)",
@@ -215,7 +216,7 @@ class Explanation:
         if mine is None:
             return FirstWin(None, "it has no score")
         while (block := incentive.first_reign(self.hotkey, everybody, epsilon, since)) is not None:
-            since = self.epoch.manifest.clock.next_sync_block(block - 1)
+            since = self.epoch.manifest.clock.first_epoch(block, 0)
             if since == block:
                 return FirstWin(block, "")
         duel = incentive.first_win(mine, winner or mine, epsilon, self.epoch.sync_block)

@@ -61,7 +61,7 @@ def _events(epochs: Sequence[Epoch], hotkey: str) -> Iterator[Event]:
         if last is None or (now.block, now.text) != (last.block, last.text):
             again = "" if last is None else " anew" if now.text != last.text else " again, the same text"
             delay, clock = epoch.manifest.competition.constraints.delay_blocks, epoch.manifest.clock
-            first = clock.next_sync_block(now.block + delay - 1)
+            first = clock.first_epoch(now.block, delay)
             yield _event(epoch, now.block, f"committed{again}: {now.text}")
             yield _event(epoch, first, f"picked up: the first sync block after block {now.block} + delay {delay}")
             last = now

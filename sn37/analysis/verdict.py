@@ -125,7 +125,7 @@ def _unplanned(epoch: Epoch, hotkey: str, past: Sequence[Epoch], copy: Copy | No
     if pick.submission.model is None:
         return Verdict("plan", "malformed", "model", f"was not evaluated: {pick.why}")
     if not picked_up(block, delay, sync_block):
-        first = manifest.clock.next_sync_block(block + delay - 1)
+        first = manifest.clock.first_epoch(block, delay)
         elder = _first_commitment(past, pick.submission)
         again = f"; it had stood since block {elder.block} and was committed again" if elder else ""
         text = f"was {pick.why}; the first sync block that takes it is {first}{again}"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sn37.clock import duration
 from sn37.commands import explain, train
 from sn37.commands.competitions import HubAddress, Tasks, named_competition
 from sn37.errors import ConfigError
@@ -119,8 +120,7 @@ def publish(
         plan = miner.plan(folder, repo, chosen, data.hub(), subnet)
         typer.echo(str(plan))
         plan.checked.raise_fault()
-        committed = plan.standing.startswith(f"{repo.replace('/', ':')}:")
-        if not force and not committed:
+        if not force and not plan.committed:
             verdict = miner.score(folder, chosen, subnet, data=data, device=device)
             typer.echo(str(verdict))
             if not verdict:
@@ -128,10 +128,10 @@ def publish(
         if dry_run:
             typer.echo("dry run: nothing was changed")
             return
-        if plan.wait_blocks and not committed:
+        if plan.wait_blocks and not plan.committed:
             raise ConfigError(
                 f"the chain takes this hotkey's next commitment from block {plan.possible_from:,} on, in "
-                f"{plan.wait_blocks} blocks ({plan.wait_blocks * 12 / 60:.0f} min); run it again then"
+                f"{plan.wait_blocks} blocks ({duration(plan.wait_blocks)}); run it again then"
             )
         done = miner.publish(folder, repo, chosen, data.hub(), subnet, on_step=lambda step: typer.echo(f"  {step}"))
     typer.echo(f"published: {done}")

@@ -59,15 +59,7 @@ def blocks_of(parameters: Mapping[str, object]) -> tuple[Callable[[], int], Call
     more = parameters.get("more")
     given = {**parameters, **(more if isinstance(more, Mapping) else {})}
     settings = Settings.of(**{name: value for name, value in given.items() if name in known})
-    clock, subnet = settings.clock, Subnet(settings.network, settings.netuid)
-
-    def sync_block(block: int) -> int:
-        try:
-            return clock.sync_block(block)
-        except ValueError as error:
-            raise ConfigError(f"{settings.network}: {error}; correct the parameter genesis") from None
-
-    return subnet.head, sync_block
+    return Subnet(settings.network, settings.netuid).head, settings.clock.sync_block
 
 
 def split_parameter(text: str) -> tuple[str, object]:

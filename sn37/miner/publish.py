@@ -14,7 +14,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sn37.clock import SECONDS_PER_BLOCK, Clock
+from sn37.clock import Clock, duration
 from sn37.competition import Competition
 from sn37.errors import ChainFault, ConfigError
 from sn37.html import table
@@ -68,6 +68,8 @@ class Plan:
     """Of the hotkey that would commit it."""
     standing: str
     """What the chain holds for the hotkey now; "" for nothing."""
+    committed: bool
+    """Whether that is this very model, in this repo, for this competition."""
     possible_from: int
     """The block from which on the chain takes a commitment of the hotkey."""
     picked_up_at: int
@@ -81,8 +83,8 @@ class Plan:
         return max(0, self.possible_from - self.block)
 
     def _steps(self) -> list[tuple[str, str]]:
-        wait = f"from block {self.possible_from:,} on, in {_minutes(self.wait_blocks)}" if self.wait_blocks else "now"
-        until = _minutes(self.picked_up_at - self.block)
+        wait = f"from block {self.possible_from:,} on, in {duration(self.wait_blocks)}" if self.wait_blocks else "now"
+        until = duration(self.picked_up_at - self.block)
         return [
             ("check", str(self.checked)),
             ("upload", f"{self.checked.bytes:,} bytes to the private repo {self.repo} on {self.endpoint}"),
@@ -99,31 +101,36 @@ class Plan:
         return table(("step", "what it would do"), self._steps())
 
 
-def _minutes(blocks: int) -> str:
-    minutes = blocks * SECONDS_PER_BLOCK / 60
-    return f"about {minutes:.0f} min" if minutes < 120 else f"about {minutes / 60:.1f} h"
-
-
 def plan(
     folder: Path, repo: str, competition: Competition, hub: Hub, subnet: Subnet, clock: Clock | None = None
 ) -> Plan:
     """What `publish` would do; changes nothing. Raises ConfigError where it could not begin, ChainFault, HubFault."""
     check_place(repo, competition)
     clock, uid, head = clock or Clock(), _uid(subnet), subnet.head()
-    standing = subnet.committed(subnet.hotkey)
+    checked, standing = check_folder(folder, competition, lambda: hub), subnet.committed(subnet.hotkey)
+    promised = secure_hash(checked.content_hash, subnet.hotkey)
     possible = head if standing is None else max(head, standing[0] + COMMIT_EVERY_BLOCKS)
-    ready = possible + competition.constraints.delay_blocks
-    sync_block = clock.sync_block(ready)
     return Plan(
-        checked=check_folder(folder, competition, lambda: hub),
+        checked=checked,
         repo=repo,
         endpoint=hub.endpoint,
         uid=uid,
         standing="" if standing is None else standing[1],
+        committed=standing is not None and _promise(standing[1]) == (repo, promised, competition.id),
         possible_from=possible,
-        picked_up_at=sync_block if sync_block >= ready else clock.next_sync_block(ready),
+        # A commitment sent now is in the next block at the earliest.
+        picked_up_at=clock.first_epoch(max(possible, head + 1), competition.constraints.delay_blocks),
         block=head,
     )
+
+
+def _promise(text: str) -> tuple[str, str | None, int | None] | None:
+    """The repo, hash and competition of a commitment; None where it is no submission."""
+    try:
+        model = ModelId.from_text(text)
+    except ValueError:
+        return None
+    return model.repo, model.hash, model.competition_id
 
 
 def publish(

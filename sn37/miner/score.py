@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING
 
 from sn37.analysis.outcomes import task_pair
 from sn37.analysis.stats import Interval, score_difference
-from sn37.clock import SECONDS_PER_BLOCK, Clock, seed_of
+from sn37.clock import BLOCKS_PER_DAY, Clock, duration, seed_of
 from sn37.competition import Competition
+from sn37.errors import ConfigError
 from sn37.evaluation.local import Data, evaluate
 from sn37.evaluation.result import LocalResult
 from sn37.html import table
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Verdict", "score"]
 
-BLOCKS_A_DAY = 86_400 // SECONDS_PER_BLOCK
 _MINE, _RIVAL = "this model", "the reigning model"
 
 
@@ -77,7 +77,7 @@ class Verdict:
         """The loss it must be strictly below at its first epoch, a day and a week after it: epsilon decays."""
         if self.rival is None:
             return {}
-        later = {"at its first epoch": 0, "a day later": BLOCKS_A_DAY, "a week later": 7 * BLOCKS_A_DAY}
+        later = {"at its first epoch": 0, "a day later": BLOCKS_PER_DAY, "a week later": 7 * BLOCKS_PER_DAY}
         epsilon = self.competition.epsilon
         return {name: needed(self.rival, epsilon, self.picked_up_at + blocks) for name, blocks in later.items()}
 
@@ -97,10 +97,12 @@ class Verdict:
     def _sentences(self) -> list[str]:
         if self.fault:
             return [f"not valid: {self.fault}"]
-        wait = (self.picked_up_at - self.block) * SECONDS_PER_BLOCK / 3600
-        pick_up = f"committed now it is picked up at sync block {self.picked_up_at:,}, in about {wait:.1f} h"
+        wait = duration(self.picked_up_at - self.block)
+        pick_up = f"committed now it is picked up at sync block {self.picked_up_at:,}, in {wait}"
         if self.rival is None:
-            return [f"valid, with a loss of {self.loss:.4f}; nobody reigns in {self.competition.name} yet", pick_up]
+            failed = self.result.faults.get(_RIVAL)
+            alone = f"the leader's has none: {failed}" if failed else f"nobody reigns in {self.competition.name} yet"
+            return [f"valid, with a loss of {self.loss:.4f}; {alone}", pick_up]
         rival = f"uid {self.rival.uid} has {self.rival.score:.4f}"
         told = [f"{'would win' if self else 'would not win'}: a loss of {self.loss:.4f}, where {rival}", pick_up]
         told.append("needed: below " + ", ".join(f"{value:.4f} {when}" for when, value in self.needed.items()))
@@ -109,11 +111,11 @@ class Verdict:
         if win.block is None:
             told.append(f"it never wins as it is: {win.why}")
         elif not self:
-            days = (win.block - self.picked_up_at) / BLOCKS_A_DAY
-            told.append(f"it wins from block {win.block:,} on, {days:.1f} days after its first epoch")
+            told.append(f"it wins from block {win.block:,} on, {duration(win.block - self.picked_up_at)} later")
         gain = self.loss - self.needed["at its first epoch"]
         if gain >= 0:
-            told.append(f"to win at once it must gain more than {gain:.4f}, {gain / self.loss:.1%} of its loss")
+            share = f", {gain / self.loss:.1%} of its loss" if self.loss else ""
+            told.append(f"to win at once it must gain more than {gain:.4f}{share}")
         return told
 
     def _certainty(self) -> str:
@@ -163,12 +165,16 @@ def score(
     models: dict[str, str | Path] = {_MINE: model}
     rival: Contender | None = None
     if against is not None:
+        if sync_block is not None or seed is not None:
+            raise ConfigError("against an epoch its own samples are taken; name no sync_block and no seed beside it")
         competition, seed = against.manifest.competition, against.manifest.seed
         samples = {task.name: against.samples(task.name) for task in competition.tasks}
+        if not all(samples.values()):
+            raise ConfigError(f"the samples of {against.folder} are not kept any more; name a newer epoch")
     else:
         samples = {}
         if seed is None:
-            place = clock.sync_block(head) if sync_block is None else sync_block
+            place = clock.chosen(sync_block, head)
             seed = seed_of(subnet.block_hash(place))
             trusted = data.trusted or (lambda netuid, stake: subnet.trusted(netuid, stake, place))
             data = replace(data, as_of=subnet.timestamp(place), trusted=trusted)
@@ -187,8 +193,8 @@ def score(
     elif rival is not None:
         loss = _loss(competition, result, _RIVAL)
         rival = replace(rival, score=loss) if math.isfinite(loss) else None
-    ready = head + competition.constraints.delay_blocks
-    picked_up_at = clock.sync_block(ready) if clock.sync_block(ready) == ready else clock.next_sync_block(ready)
+    # A commitment sent now is in the next block at the earliest.
+    picked_up_at = clock.first_epoch(head + 1, competition.constraints.delay_blocks)
     return Verdict(competition, result, rival, head, picked_up_at)
 
 

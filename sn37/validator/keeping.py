@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
 
-from sn37.clock import SECONDS_PER_BLOCK
+from sn37.clock import BLOCKS_PER_DAY, SECONDS_PER_BLOCK
 from sn37.errors import disk_faults
 from sn37.files import size_bytes
 from sn37.records.decision import Publication
@@ -27,7 +27,6 @@ from sn37.validator.wandb_mirror import EPOCHS_PER_RUN
 
 __all__ = ["prune"]
 
-_BLOCKS_A_DAY = 86_400 // SECONDS_PER_BLOCK
 _GOING = ".pruned"
 _EXECUTED = re.compile(r"-([0-9]+)\.(ipynb|html)")
 _RUN_TIME = "offline-run-%Y%m%d_%H%M%S"
@@ -62,7 +61,7 @@ def prune(settings: Settings, executed: Sequence[Path] = ()) -> str:
     # From the newest to the oldest: what does not fit any more goes, and everything behind it.
     for item in sorted(found, key=lambda item: (-item.block, item.path)):
         size = size_bytes(item.path)
-        old = now - item.block > item.days * _BLOCKS_A_DAY
+        old = now - item.block > item.days * BLOCKS_PER_DAY
         kept_bytes += 0 if old else size
         if old or kept_bytes > keep.max_bytes:
             _remove(item.path)

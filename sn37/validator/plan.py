@@ -122,7 +122,7 @@ def plan(settings: Settings, subnet: Subnet, hub: Hub) -> Plan:
     """
     schedule = schedule_of(settings, hub, settings.root / "cache" / "competitions")
     head = subnet.head()
-    sync_block = _sync_block(settings, head)
+    sync_block = settings.clock.chosen(settings.sync_block, head)
     shares = schedule.at(sync_block)
     competition = _choose(settings, shares, sync_block)
     epoch = Records(settings.root / "records").begin(competition.id, sync_block)
@@ -152,21 +152,6 @@ def plan(settings: Settings, subnet: Subnet, hub: Hub) -> Plan:
         manifest = _filled(fresh, settings, schedule, subnet)
         epoch.write(manifest)
         return Plan(settings, manifest, newest)
-
-
-def _sync_block(settings: Settings, head: int) -> int:
-    clock, wanted = settings.clock, settings.sync_block
-    if head < clock.genesis:
-        raise ConfigError(f"the chain is at block {head}; genesis is {clock.genesis}, expected a block it has reached")
-    newest = clock.sync_block(head)
-    if wanted is None:
-        return newest
-    if not clock.genesis <= wanted <= head or clock.sync_block(wanted) != wanted:
-        raise ConfigError(
-            f"sync_block is {wanted}; expected {newest}, or {clock.cadence} x n blocks before it, "
-            f"from {clock.genesis} on"
-        )
-    return wanted
 
 
 def _block_hash(subnet: Subnet, block: int) -> str:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sn37.clock import SECONDS_PER_BLOCK
+from sn37.clock import duration
 from sn37.competition import Competition
 from sn37.errors import ConfigError, EvaluatorFault, Sn37Error
 from sn37.records.decision import Publication
@@ -125,8 +125,7 @@ def run_epochs(
         due = _undecided(records, seen)
         if not due:
             following = sync_block + settings.clock.cadence
-            minutes = (following - block) * SECONDS_PER_BLOCK / 60
-            what = f"waiting for the sync block {following:,}, in about {minutes:.0f} min"
+            what = f"waiting for the sync block {following:,}, in {duration(following - block)}"
             journal.state(what, block=block, more={"next_block": following})
             return False
         competition = min(due, key=lambda one: (seen.faults[one.id], _last_decided(records, one.id), one.id))

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Literal
 
 from filelock import FileLock, Timeout
 
-from sn37.clock import SECONDS_PER_BLOCK
+from sn37.clock import BLOCKS_PER_DAY, SECONDS_PER_BLOCK, duration
 from sn37.errors import ConfigError, Sn37Error
 from sn37.files import read_json, size_bytes, write_json
 from sn37.html import table
@@ -228,7 +228,7 @@ def _faults(records: Records, settings: Settings) -> dict[str, int]:
         fault = epoch.read(StageFault)
         if fault is not None:
             found[fault.owner] += 1
-    epochs_a_day = 86_400 // (settings.clock.cadence * SECONDS_PER_BLOCK) + 1
+    epochs_a_day = BLOCKS_PER_DAY // settings.clock.cadence + 1
     for id in records.competitions():
         for epoch in records.sealed(id)[-epochs_a_day:]:
             if epoch.manifest.as_of >= day_ago:
@@ -240,7 +240,7 @@ def _faults(records: Records, settings: Settings) -> dict[str, int]:
 def _aged(told: str, blocks: int | None) -> str:
     if blocks is None:
         return told
-    return f"{told} ({blocks:,} blocks ago, about {blocks * SECONDS_PER_BLOCK / 3600:.1f} h)"
+    return f"{told} ({blocks:,} blocks ago, {duration(blocks)})"
 
 
 def prometheus(found: Status) -> bytes:

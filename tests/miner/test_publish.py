@@ -156,10 +156,15 @@ def test_a_hotkey_that_is_not_registered_is_told_before_anything_is_uploaded(out
 def test_a_plan_says_what_would_happen_and_when_and_changes_nothing(outside, model, competition):
     competition = replace(competition, constraints=replace(competition.constraints, delay_blocks=460))
     first = plan(model, REPO, competition, outside.hub(), outside.subnet)
-    assert first.checked and first.wait_blocks == 0 and first.standing == ""
-    assert first.picked_up_at - first.block >= 460 and first.picked_up_at - first.block < 460 + 360
+    assert first.checked and first.wait_blocks == 0 and first.standing == "" and not first.committed
+    # It is committed in the next block at the earliest.
+    assert first.picked_up_at - first.block > 460 and first.picked_up_at - first.block <= 460 + 360
     publish(model, REPO, competition, outside.hub(), outside.subnet)
     head = outside.chain.head()
+    assert plan(model, REPO, competition, outside.hub(), outside.subnet).committed
+    assert not plan(model, REPO, replace(competition, id=8), outside.hub(), outside.subnet).committed
+    (model / "generation_config.json").write_text('{"max_length": 7}')
+    assert not plan(model, REPO, competition, outside.hub(), outside.subnet).committed, "another model in its place"
     again = plan(model, "alice/other", competition, outside.hub(), outside.subnet)
     assert 90 < again.wait_blocks <= 100 and again.standing.startswith("alice:tiny:")
     assert f"from block {again.possible_from:,} on, in about 20 min" in str(again) and "private repo" in str(again)

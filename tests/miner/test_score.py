@@ -1,6 +1,7 @@
 """A miner's score is the validator's, and says whether and when the model would win."""
 
 import math
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -10,9 +11,10 @@ from typer.testing import CliRunner
 from sn37 import incentive, miner
 from sn37.cli import app
 from sn37.competition import LinearDecay
-from sn37.errors import ConfigError, DataFault
+from sn37.errors import ConfigError, DataFault, ModelFault
 from sn37.evaluation.local import Data
 from sn37.incentive import Contender
+from sn37.records.epochs import Epoch
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +81,41 @@ def test_without_a_leader_any_valid_model_wins(subnet, tmp_path):
     small, epoch = subnet
     alone = replace(scored(small, 0.5, tmp_path, against=epoch), rival=None)
     assert alone and "nobody reigns in SMALL yet" in str(alone) and alone.needed == {}
+
+
+def test_a_loss_of_nothing_that_does_not_win_is_told(subnet, tmp_path):
+    small, epoch = subnet
+    verdict = scored(small, 0.5, tmp_path, against=epoch)
+    (name,) = [name for name in verdict.result.measured if name == "this model"]
+    mine = verdict.result.measured[name]
+    perfect = replace(mine, tasks={task: replace(outcome, score=0.0) for task, outcome in mine.tasks.items()})
+    none = replace(
+        verdict,
+        result=replace(verdict.result, measured={**verdict.result.measured, name: perfect}),
+        rival=replace(verdict.rival, score=0.0),
+    )
+    assert none.loss == 0 and not none and "it must gain more than 0.0000" in str(none)
+
+
+def test_a_leader_without_a_score_is_told_as_such(subnet, tmp_path):
+    small, epoch = subnet
+    verdict = scored(small, 0.5, tmp_path, against=epoch)
+    measured = {**verdict.result.measured, "the reigning model": ModelFault("it is gone")}
+    alone = replace(verdict, result=replace(verdict.result, measured=measured), rival=None)
+    assert alone and "the leader's has none: it is gone" in str(alone)
+
+
+def test_what_is_scored_on_is_said_once_and_kept(subnet, tmp_path):
+    small, epoch = subnet
+    for options in ({"seed": 1}, {"sync_block": epoch.sync_block}):
+        with pytest.raises(ConfigError, match="name no sync_block and no seed beside it"):
+            scored(small, 0.5, tmp_path, against=epoch, **options)
+    with pytest.raises(ConfigError, match=r"expected 5,?[0-9]+, or 360 x n blocks before it"):
+        scored(small, 0.5, tmp_path, sync_block=epoch.sync_block + 1)
+    pruned = shutil.copytree(epoch.folder, tmp_path / "7" / epoch.folder.name)
+    shutil.rmtree(pruned / "samples")
+    with pytest.raises(ConfigError, match="are not kept any more; name a newer epoch"):
+        scored(small, 0.5, tmp_path, against=Epoch(pruned))
 
 
 def test_a_model_that_breaks_a_rule_is_told_and_does_not_win(subnet, tmp_path):
