@@ -7,6 +7,7 @@ leaves is a record of its own, to be compared with the first: see `sn37.analysis
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -42,7 +43,8 @@ def replay(
     redraw: draw the samples again, from the data at their pinned commits (sources that take only what trusted
     validators wrote ask the chain for them); False takes the recorded samples. more: settings of this machine, such as
     `device` or another `hub`. A model that can no longer be had is set aside. Raises ConfigError where the epoch is not
-    decided, or files with sources of the validator's own have changed; DataFault, HubFault, ChainFault.
+    decided, or needs code of the validator's own that `more` does not name as `tasks` or that has changed; DataFault,
+    HubFault, ChainFault.
     """
     if not epoch.sealed:
         raise ConfigError(f"the epoch in {epoch.folder} is not decided; expected one that is")
@@ -69,10 +71,15 @@ def _settings(manifest: Manifest, root: Path, more: Mapping[str, object]) -> Set
     """The settings of the epoch as far as its record has them."""
     from sn37.competitions import load_tasks
 
-    recorded = {"hub": manifest.hub or "", "tasks": list(manifest.own_tasks), "wandb": "off"}
+    own = list(manifest.own_tasks)
+    if own and more.get("tasks") != own:
+        raise ConfigError(
+            f"the epoch ran with sources or methods of {', '.join(own)}, which is code; a record may be a stranger's: "
+            f"name them in the setting `tasks` where you trust them (-p 'tasks={json.dumps(own)}')"
+        )
     settings = Settings.of(
         **{"network": manifest.network, "netuid": manifest.netuid, "root": str(root), "publish": False},
-        more={**recorded, **more},
+        more={"hub": manifest.hub or "", "wandb": "off", **more},
     )
     for name, digest in manifest.own_tasks.items():
         if digest_of(name) != digest:

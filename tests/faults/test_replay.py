@@ -1,6 +1,8 @@
 """A recorded epoch evaluated again gives the same samples, values and decision, on records of its own."""
 
 import json
+import shutil
+from dataclasses import replace
 
 import pytest
 from typer.testing import CliRunner
@@ -13,6 +15,7 @@ from sn37.files import shipped
 from sn37.notebook import run_notebook
 from sn37.records.decision import Publication
 from sn37.records.epochs import Epoch
+from sn37.submission import file_digest
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +49,21 @@ def test_a_replay_goes_on_where_it_was_stopped(played, tmp_path):
     again = validator.replay(epoch, tmp_path, executor=small.executor)
     assert sorted(path.stat().st_mtime_ns for path in (again.folder / "results").iterdir()) == kept
     assert compare(epoch, again).equal
+
+
+def test_code_that_a_record_names_runs_only_where_it_is_trusted(played, tmp_path):
+    _, epoch = played
+    copy = Epoch(shutil.copytree(epoch.folder, tmp_path / "7" / epoch.folder.name))
+    code = tmp_path / "own.py"
+    code.write_text("from pathlib import Path\nPath(__file__).with_name('ran').touch()\n")
+    copy.write(replace(copy.manifest, own_tasks={str(code): file_digest(code)}))
+    copy = Epoch(copy.folder)
+    with pytest.raises(ConfigError, match=r"own\.py, which is code; .*-p 'tasks="):
+        validator.replay(copy, tmp_path / "out")
+    with pytest.raises(ConfigError, match="is not what the epoch ran with"):
+        code.write_text("changed = True\n")
+        validator.replay(copy, tmp_path / "out", more={"tasks": [str(code)]})
+    assert not (tmp_path / "ran").exists()
 
 
 def test_an_epoch_is_not_replayed_over_itself(played):
