@@ -242,7 +242,7 @@ class Outcome:
 
     @cached_property
     def subnet(self) -> Subnet:
-        return self.small.subnet("validator", attempts=2, timeout_s=20)
+        return self.small.subnet(self.settings.wallet, attempts=2, timeout_s=20)
 
     @cached_property
     def hub(self) -> Hub:
