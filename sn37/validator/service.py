@@ -3,7 +3,8 @@
     run_epochs      at each new sync block an epoch of every funded competition
     keep_weights    sets the weights of the newest decided epoch, however long an evaluation takes
 
-A sync block that was missed is skipped, never made up for. A fault is told and tried again with a growing pause; only
+A sync block that was missed is skipped, never made up for; an epoch whose run was killed between its decision and its
+end is taken up again. A fault is told and tried again with a growing pause; only
 a mistake of the user's, before anything has succeeded, ends a loop. What happened is in the records: both loops go on
 wherever a kill has left them.
 """
@@ -87,8 +88,15 @@ class _Epochs:
 
     sync_block: int = -1
     funded: tuple[Competition, ...] = ()
+    cut_off: set[int] = field(default_factory=set)
+    """Competitions decided at this sync block by a run that was killed before it was through, by id."""
     faults: Counter[int] = field(default_factory=Counter)
     """Faults of each competition at this sync block, by id."""
+
+    def turn_to(self, sync_block: int, funded: tuple[Competition, ...]) -> None:
+        """A new sync block, of which nothing is known yet."""
+        self.sync_block, self.funded = sync_block, funded
+        self.faults.clear()
 
 
 def run_epochs(
@@ -120,15 +128,16 @@ def run_epochs(
             for late in _undecided(records, seen):
                 journal.event(f"{late.name} at {seen.sync_block:,} is skipped: undecided", block=block)
             shares = schedule_of(settings, hub, settings.root / "cache" / "competitions").at(sync_block)
-            seen.funded, seen.sync_block = tuple(share.competition for share in shares), sync_block
-            seen.faults.clear()
-        due = _undecided(records, seen)
+            seen.turn_to(sync_block, tuple(share.competition for share in shares))
+            seen.cut_off = {one.id for one in seen.funded if settings.publish and _cut_off(records, one, sync_block)}
+        due = [*_undecided(records, seen), *(one for one in seen.funded if one.id in seen.cut_off)]
         if not due:
             following = sync_block + settings.clock.cadence
             what = f"waiting for the sync block {following:,}, in {duration(following - block)}"
             journal.state(what, block=block, more={"next_block": following})
             return False
         competition = min(due, key=lambda one: (seen.faults[one.id], _last_decided(records, one.id), one.id))
+        seen.cut_off.discard(competition.id)
         what = f"epoch of {competition.name} at sync block {sync_block:,}"
         journal.event(f"{what} begins", block=block)
         began = time.monotonic()
@@ -164,6 +173,15 @@ def _prune(settings: Settings, executed: Sequence[Path], journal: Journal) -> No
 def _undecided(records: Records, seen: _Epochs) -> list[Competition]:
     """The funded competitions that have no decided epoch at the sync block yet."""
     return [one for one in seen.funded if not (records.root / str(one.id) / str(seen.sync_block)).is_dir()]
+
+
+def _cut_off(records: Records, competition: Competition, sync_block: int) -> bool:
+    """Whether the epoch is decided, and its run was killed before it was published and mirrored."""
+    epoch = Epoch(records.root / str(competition.id) / str(sync_block))
+    if not epoch.folder.is_dir():
+        return False
+    published = epoch.read(Publication)
+    return published is None or not published.mirror
 
 
 def _last_decided(records: Records, competition_id: int) -> int:

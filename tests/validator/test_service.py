@@ -7,7 +7,7 @@ from small import COMPETITION
 
 from sn37.errors import ChainFault, ConfigError, DataFault, EvaluatorFault
 from sn37.records.decision import Publication
-from sn37.records.epochs import Records
+from sn37.records.epochs import Epoch, Records
 from sn37.validator.journal import Journal, folder_of
 from sn37.validator.service import keep_weights, run_epochs
 
@@ -39,7 +39,9 @@ def seals(settings, ran):
 
     def run(competition, sync_block):
         ran.append((competition.name, sync_block))
-        (settings.root / "records" / str(competition.id) / str(sync_block)).mkdir(parents=True)
+        epoch = Epoch(settings.root / "records" / str(competition.id) / str(sync_block))
+        epoch.folder.mkdir(parents=True)
+        epoch.write(Publication({}, {}, "set", sync_block, None, "off"))
         return {"summary": f"{competition.name} decided"}
 
     return run
@@ -57,6 +59,38 @@ def test_every_funded_competition_has_an_epoch_at_each_sync_block_and_missed_one
     assert newest > first + 360 and ran[2:] == [("SMALL", newest), ("OTHER", newest)]
     state = json.loads((folder_of(settings.root) / "epochs.json").read_text())
     assert f"waiting for the sync block {newest + 360:,}" in state["doing"] and state["next_block"] == newest + 360
+
+
+def test_an_epoch_whose_run_was_killed_after_its_decision_is_ended_once(two, said):
+    small, settings = two
+    sync_block = small.next_epoch()
+    killed = Epoch(settings.root / "records" / "7" / str(sync_block))
+    killed.folder.mkdir(parents=True)
+    ran = []
+
+    def run(competition, sync_block):
+        ran.append(competition.name)
+        Epoch(settings.root / "records" / str(competition.id) / str(sync_block)).folder.mkdir(
+            exist_ok=True, parents=True
+        )
+        return {}
+
+    play(small, settings, run, said, turns=4)
+    assert sorted(ran) == ["OTHER", "SMALL"]
+    killed.write(Publication({}, {}, "set", sync_block, None, ""))
+    play(small, settings, run, said, turns=4)
+    assert sorted(ran) == ["OTHER", "OTHER", "SMALL", "SMALL"], "published, but not mirrored"
+
+
+def test_a_head_that_goes_back_brings_no_past_epoch_back(two, said, monkeypatch):
+    small, settings = two
+    sync_block = small.next_epoch()
+    ran, heads = [], iter([sync_block + 3, sync_block - 2, sync_block - 2, sync_block + 4])
+    with monkeypatch.context() as patch:
+        patch.setattr("sn37.chain.Subnet.head", lambda _: next(heads))
+        play(small, settings, seals(settings, ran), said, turns=4)
+    assert ran == [("SMALL", sync_block), ("OTHER", sync_block)]
+    assert not any("skipped" in line for line in said)
 
 
 def test_the_competition_that_waited_longest_comes_first(two, said):
