@@ -83,7 +83,7 @@ def init(
         folder / kind / source.name: source
         for kind in _KINDS
         for source in sorted(shipped(kind).iterdir())
-        if source.suffix in (".ipynb", ".yaml")
+        if source.suffix in (".ipynb", ".yaml", ".service")
     }
     present = [str(target) for target in targets if target.exists()]
     if present and not force:

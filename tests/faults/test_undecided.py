@@ -11,6 +11,7 @@ from sn37.errors import ChainFault, DataFault, EvaluatorFault, HubFault, Submiss
 from sn37.records.decision import Publication
 from sn37.records.epochs import Records
 from sn37.records.faults import StageFault
+from sn37.workers.executors import LocalExecutor
 
 
 @pytest.fixture
@@ -172,6 +173,15 @@ def test_an_evaluator_that_can_run_nothing_blames_nobody(played, tmp_path, monke
         patch.setattr(sys.modules["sn37.validator.evaluate"], "_memory_bytes", lambda: 2 << 20)
         reason = fails(played, home, EvaluatorFault, "evaluator", "evaluate")
     assert "so did the control run" in reason
+    decides_as_undisturbed(played, home, tmp_path)
+
+
+def test_a_gpu_that_is_gone_blames_nobody(played, tmp_path, executor):
+    home = tmp_path / "home"
+    played.executor = LocalExecutor(("cuda:63",))  # which no machine has
+    played.executor._server = executor._server
+    fails(played, home, EvaluatorFault, "evaluator", "evaluate")
+    played.executor = executor
     decides_as_undisturbed(played, home, tmp_path)
 
 
