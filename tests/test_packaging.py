@@ -170,6 +170,7 @@ def test_the_wheel_carries_the_package_the_notebooks_and_the_pipelines(wheel):
         ".ipynb",
         ".mplstyle",
         ".py",
+        ".service",
         ".toml",
         ".txt",
         ".typed",

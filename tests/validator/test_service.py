@@ -82,17 +82,6 @@ def test_an_epoch_whose_run_was_killed_after_its_decision_is_ended_once(two, sai
     assert sorted(ran) == ["OTHER", "OTHER", "SMALL", "SMALL"], "published, but not mirrored"
 
 
-def test_a_head_that_goes_back_brings_no_past_epoch_back(two, said, monkeypatch):
-    small, settings = two
-    sync_block = small.next_epoch()
-    ran, heads = [], iter([sync_block + 3, sync_block - 2, sync_block - 2, sync_block + 4])
-    with monkeypatch.context() as patch:
-        patch.setattr("sn37.chain.Subnet.head", lambda _: next(heads))
-        play(small, settings, seals(settings, ran), said, turns=4)
-    assert ran == [("SMALL", sync_block), ("OTHER", sync_block)]
-    assert not any("skipped" in line for line in said)
-
-
 def test_the_competition_that_waited_longest_comes_first(two, said):
     small, settings = two
     sync_block = small.next_epoch()
