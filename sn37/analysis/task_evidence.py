@@ -234,10 +234,10 @@ class Evidence:
 
     @property
     def weights(self) -> DataFrame:
-        """The ranking at every weight from 0.05 to 0.95. Columns: weight, model, score, place."""
+        """The ranking at every weight from 0.05 to 1. Columns: weight, model, score, place."""
         import pandas
 
-        steps = [step / 20 for step in range(1, 20)] if self.beside else []
+        steps = [step / 20 for step in range(1, 21)] if self.beside else []
         frames = [self.ranking(weight).assign(weight=weight) for weight in steps]
         columns = ["weight", "model", "score", "place"]
         return pandas.concat(frames, ignore_index=True)[columns] if frames else pandas.DataFrame(columns=columns)

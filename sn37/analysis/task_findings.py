@@ -23,6 +23,8 @@ FEW_DECIDE = 0.2
 """Below this share of samples on which models differ, most of the evaluation is wasted."""
 GAINS = 0.1
 """A game that gains this share of what guessing loses is worth playing."""
+MOVES = 0.05
+"""Where other words move a score by this share of what guessing, or the weakest model, scores, they matter."""
 MOST_SAMPLES = 10_000
 """The most a source gives."""
 
@@ -215,7 +217,8 @@ def wording(e: Evidence) -> Iterator[Finding]:
             first, second = (outcomes[name] for name in pair)
             if e.pairs[pair].real and e.difference(first, second).low > 0:
                 turned.append(f"{pair[1]} before {pair[0]}")
-        moved = (of["change"].abs() > 0.05) & ((of["low"] > 0) | (of["high"] < 0))
+        scale = e.chance or e.models[e.ranked[-1]].score
+        moved = (of["change"].abs() > MOVES * scale) & ((of["low"] > 0) | (of["high"] < 0))
         if turned:
             advice = "It measures a habit more than a skill: draw the wording or the order at random for each sample."
             yield Finding(variant, "defect", f"{text}; it turns the ranking: {'; '.join(turned)}.", advice)

@@ -21,7 +21,7 @@ from sn37.methods.tokens import encode
 from sn37.records.results import TaskResult
 from sn37.sample import ChoiceSample, InstructionSample, ReferenceSample, Sample, TextSample
 
-__all__ = ["Player", "Table", "play", "play_gold"]
+__all__ = ["Counts", "Player", "Table", "play", "play_gold"]
 
 _CERTAIN_NATS = 1_000.0
 """What a choice costs that a player does not take, a token."""
@@ -160,7 +160,7 @@ def _players(
         case _:
             references = Counter(map(_gold, practice))
             common = min(references, key=lambda text: (-references[text], text)) if references else ""
-            counts = _Counts.of(known, len(tokenizer))
+            counts = Counts.of(known, len(tokenizer))
             unigram = "knows how often each token comes in references, and nothing else"
             yield Player("unigram model", unigram, lambda sample: "", nats=counts.unigram)
             if isinstance(samples[0], ReferenceSample):
@@ -211,7 +211,7 @@ def _choosers(practice: Sequence[ChoiceSample]) -> Iterator[Player]:
 
 
 @dataclass(frozen=True)
-class _Counts:
+class Counts:
     """What there is to know of references by counting: language models of three kinds, each sums to 1 over tokens."""
 
     tokens: Mapping[int, int]
@@ -222,7 +222,7 @@ class _Counts:
     """How many tokens there are."""
 
     @classmethod
-    def of(cls, rows: Sequence[Row], vocabulary: int) -> _Counts:
+    def of(cls, rows: Sequence[Row], vocabulary: int) -> Counts:
         tokens: Counter[int] = Counter()
         after: dict[tuple[int, ...], Counter[int]] = defaultdict(Counter)
         for row in rows:
