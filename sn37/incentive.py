@@ -195,13 +195,22 @@ def first_win(i: Contender, j: Contender, epsilon: Epsilon, since: int) -> First
     return FirstWin(won, "")
 
 
-def first_reign(hotkey: str, contenders: Iterable[Contender], epsilon: Epsilon, since: int) -> int | None:
-    """The first block from `since` on at which `hotkey` wins the reign, if nobody's score changes; None for never."""
+def first_reign(
+    hotkey: str,
+    contenders: Iterable[Contender],
+    epsilon: Epsilon,
+    since: int,
+    convinces: Callable[[Contender, Contender], bool] = lambda contender, incumbent: True,
+) -> int | None:
+    """The first block from `since` on at which `hotkey` wins the reign, if nobody's score changes; None for never.
+
+    convinces: as `reign` takes it.
+    """
     field = _finite(contenders)
     # A reign is made of duels of a later with an earlier one, so it changes only where one of these is first won.
     duels = (first_win(i, j, epsilon, since).block for place, i in enumerate(field) for j in field[:place])
     turns = sorted({since, *(block for block in duels if block is not None)})
-    return next((now for now in turns if reign(field, epsilon, now).winner == hotkey), None)
+    return next((now for now in turns if reign(field, epsilon, now, convinces).winner == hotkey), None)
 
 
 def wins(contenders: Iterable[Contender], epsilon: Epsilon, now: int) -> dict[str, int]:

@@ -192,14 +192,22 @@ def test_who_never_wins_is_told_why(mine, theirs, epsilon, why):
     assert (found.block, found.why) == (None, why)
 
 
-@given(crowds(least=1, most=5), short_epsilons, st.integers(0, 50))
-def test_the_first_reign_is_the_one_that_playing_every_block_finds(crowd, epsilon, since):
+@given(
+    crowds(least=1, most=5),
+    short_epsilons,
+    st.integers(0, 50),
+    st.sets(st.tuples(st.integers(0, 4), st.integers(0, 4))),
+)
+def test_the_first_reign_is_the_one_that_playing_every_block_finds(crowd, epsilon, since, doubtful):
+    def convinces(contender, incumbent):
+        return (contender.uid, incumbent.uid) not in doubtful
+
     crowd = [replace(contender, block=contender.block % 50) for contender in crowd]
     # From block 50 + 60 on no epsilon changes any more.
-    played = [(now, winner(crowd, epsilon, now)) for now in range(since, 111)]
+    played = [(now, reign(crowd, epsilon, now, convinces).winner) for now in range(since, 111)]
     for contender in crowd:
         expected = next((now for now, won in played if won == contender.hotkey), None)
-        assert first_reign(contender.hotkey, crowd, epsilon, since) == expected
+        assert first_reign(contender.hotkey, crowd, epsilon, since, convinces) == expected
 
 
 @pytest.mark.parametrize("crowd", [[], [Contender("a", 0, 1, math.inf), Contender("b", 1, 2, math.nan)]])

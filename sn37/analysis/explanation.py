@@ -9,7 +9,7 @@ of the chain, a GPU or torch. Losses and scores: lower is better.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from html import escape
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from sn37 import incentive
 from sn37.analysis import copies, drawing, figures, frames, stats
 from sn37.analysis.copies import Copy
-from sn37.analysis.outcomes import task_pair
+from sn37.analysis.outcomes import convincing, task_pair
 from sn37.analysis.timeline import Event, timeline
 from sn37.analysis.verdict import Verdict, commitment_of, gaps, score_of, verdict
 from sn37.clock import BLOCKS_PER_DAY
@@ -208,6 +208,10 @@ class Explanation:
         return list(found.values())
 
     @cached_property
+    def _convinces(self) -> Callable[[Contender, Contender], bool]:
+        return convincing(self.epoch)
+
+    @cached_property
     def first_win(self) -> FirstWin:
         """The first sync block from the epoch on at which this score wins, if nobody's changes; None and why: never."""
         everybody, epsilon, since = self._contenders, self.competition.epsilon, self.epoch.sync_block
@@ -215,11 +219,13 @@ class Explanation:
         mine, winner = (by_hotkey.get(hotkey or "") for hotkey in (self.hotkey, self.epoch.decision.winner))
         if mine is None:
             return FirstWin(None, "it has no score")
-        while (block := incentive.first_reign(self.hotkey, everybody, epsilon, since)) is not None:
+        while (block := incentive.first_reign(self.hotkey, everybody, epsilon, since, self._convinces)) is not None:
             since = self.epoch.manifest.clock.first_epoch(block, 0)
             if since == block:
                 return FirstWin(block, "")
         duel = incentive.first_win(mine, winner or mine, epsilon, self.epoch.sync_block)
+        if duel.block is not None and winner is not None and not self._convinces(mine, winner):
+            return FirstWin(None, f"it is not better than uid {winner.uid} beyond chance, as this competition asks")
         return FirstWin(None, duel.why or "another one stands between it and the winner")
 
     @cached_property
@@ -241,7 +247,7 @@ class Explanation:
 
         rows, epsilon = [], self.competition.epsilon
         for block in (self.epoch.sync_block + each for each in ahead):
-            kings = incentive.reign(self._contenders, epsilon, block).takeovers
+            kings = incentive.reign(self._contenders, epsilon, block, self._convinces).takeovers
             rows += [(block, incentive.needed(king.contender, epsilon, block)) for king in kings[-1:]]
         return pandas.DataFrame(rows, columns=["block", "needed"])
 
@@ -282,7 +288,10 @@ class Explanation:
             gain = f" ({row['gain']:.2%} less than this)" if row["gain"] == row["gain"] else ""
             ahead.setdefault(f"{row['needed']:.6g}{gain}", row["when"])
         told = ", ".join(f"{needed} {when}" if len(ahead) > 1 else needed for needed, when in ahead.items())
-        below = f"a later commitment wins below {told}" if told else "any score wins"
+        beyond = (
+            "" if self.competition.significance is None else f" and beyond chance ({self.competition.significance:g})"
+        )
+        below = f"a later commitment wins below {told}{beyond}" if told else "any score wins"
         if self.mine is None or self.verdict.cause == "won":
             return below
         won = self.first_win.block

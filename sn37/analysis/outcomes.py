@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from sn37.analysis.stats import Interval, TaskPair, mean_interval
-from sn37.competition import EvalTask
-from sn37.records.results import TaskResult
+from sn37.analysis.stats import Interval, TaskPair, mean_interval, score_difference
+from sn37.competition import Competition, EvalTask
+from sn37.incentive import Contender
+from sn37.records.decision import Difference
+from sn37.records.epochs import Epoch
+from sn37.records.results import Result, TaskResult
 from sn37.sample import ChoiceSample, InstructionSample, ReferenceSample, Sample, TextSample
 
-__all__ = ["score_interval", "task_pair", "task_rows"]
+__all__ = ["Drawn", "convincing", "difference_of", "score_interval", "task_pair", "task_rows"]
+
+Drawn = Mapping[str, Sequence[Sample]]
+"""The samples of each task."""
+
+_REPORTED_LEVEL = 0.95
 
 
 def task_rows(outcome: TaskResult, drawn: Sequence[Sample]) -> Iterator[dict[str, object]]:
@@ -67,6 +76,39 @@ def _scored(outcome: TaskResult) -> dict[int, float]:
         if not math.isclose(mean, outcome.score, rel_tol=1e-6, abs_tol=1e-9):
             values = (outcome.score,) * len(values)
     return dict(zip(outcome.places, values, strict=True))
+
+
+def difference_of(competition: Competition, sync_block: int, first: Result, second: Result, drawn: Drawn) -> Difference:
+    """The first model's score less the second's, paired by sample and clustered by group.
+
+    The bootstrap is seeded by the sync block, so it is the same for every validator.
+    """
+    level = competition.significance or _REPORTED_LEVEL
+    pairs = {
+        task.name: task_pair(task, first.tasks[task.name], second.tasks[task.name], drawn.get(task.name, ()))
+        for task in competition.tasks
+    }
+    found = score_difference(pairs, seed=sync_block, level=level)
+    low, high = (end if math.isfinite(end) else None for end in (found.low, found.high))
+    return Difference(found.estimate, low, high, level)
+
+
+def convincing(epoch: Epoch) -> Callable[[Contender, Contender], bool]:
+    """What `incentive.reign` asks of two contenders, by an epoch's results: is the first better beyond chance?
+
+    Always where the competition does not ask for it; else never where one of the two was not measured.
+    """
+    competition = epoch.manifest.competition
+
+    @functools.cache
+    def judged(contender: str, incumbent: str) -> bool:
+        first, second = epoch.results.get(contender), epoch.results.get(incumbent)
+        if first is None or second is None or not first.tasks or not second.tasks:
+            return False
+        drawn = {task.name: epoch.samples(task.name) for task in competition.tasks}
+        return difference_of(competition, epoch.sync_block, first, second, drawn).convinces
+
+    return lambda one, other: competition.significance is None or judged(one.hotkey, other.hotkey)
 
 
 def _texts(sample: Sample) -> tuple[str, str]:

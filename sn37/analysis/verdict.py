@@ -12,6 +12,7 @@ from html import escape
 from typing import Literal
 
 from sn37.analysis.copies import Copy
+from sn37.analysis.outcomes import convincing
 from sn37.clock import picked_up
 from sn37.competition import Competition
 from sn37.errors import Owner
@@ -231,5 +232,5 @@ def seniority_lost(epoch: Epoch, mine: Score, past: Sequence[Epoch]) -> Commitme
         return None
     scores = [replace(one, block=elder.block) if one.hotkey == mine.hotkey else one for one in epoch.decision.scores]
     contenders = [contender for one in scores if (contender := one.contender) is not None]
-    won = reign(contenders, epoch.manifest.competition.epsilon, epoch.sync_block).winner
+    won = reign(contenders, epoch.manifest.competition.epsilon, epoch.sync_block, convincing(epoch)).winner
     return elder if won == mine.hotkey else None

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 from sn37 import incentive
-from sn37.analysis.outcomes import task_pair
-from sn37.analysis.stats import score_difference
+from sn37.analysis.outcomes import Drawn, difference_of
 from sn37.competition import Competition
 from sn37.incentive import Contender
 from sn37.records.decision import Decision, Difference, Score, Turn
 from sn37.records.epochs import Epoch
 from sn37.records.faults import Fault
 from sn37.records.results import Result
-from sn37.sample import Sample, digest
+from sn37.sample import digest
 
 __all__ = ["decision_of", "mistakes_of", "scores_of"]
-
-_REPORTED_LEVEL = 0.95
 
 
 def scores_of(competition: Competition, sync_block: int, results: Iterable[Result]) -> tuple[Score, ...]:
@@ -52,10 +49,6 @@ def _score(competition: Competition, sync_block: int, result: Result) -> Score:
     )
 
 
-Drawn = Mapping[str, Sequence[Sample]]
-"""The samples of each task."""
-
-
 def decision_of(
     competition: Competition,
     sync_block: int,
@@ -75,7 +68,7 @@ def decision_of(
 
     @functools.cache
     def difference(contender: str, incumbent: str) -> Difference:
-        return _difference(competition, sync_block, by_hotkey[contender], by_hotkey[incumbent], drawn or {})
+        return difference_of(competition, sync_block, by_hotkey[contender], by_hotkey[incumbent], drawn or {})
 
     def convinces(contender: Contender, incumbent: Contender) -> bool:
         return competition.significance is None or difference(contender.hotkey, incumbent.hotkey).convinces
@@ -114,21 +107,6 @@ def decision_of(
             if result.measurement is not None
         },
     )
-
-
-def _difference(competition: Competition, sync_block: int, first: Result, second: Result, drawn: Drawn) -> Difference:
-    """The first model's score less the second's, paired by sample and clustered by group.
-
-    The bootstrap is seeded by the sync block, so it is the same for every validator.
-    """
-    level = competition.significance or _REPORTED_LEVEL
-    pairs = {
-        task.name: task_pair(task, first.tasks[task.name], second.tasks[task.name], drawn.get(task.name, ()))
-        for task in competition.tasks
-    }
-    found = score_difference(pairs, seed=sync_block, level=level)
-    low, high = (end if math.isfinite(end) else None for end in (found.low, found.high))
-    return Difference(found.estimate, low, high, level)
 
 
 def mistakes_of(epoch: Epoch) -> list[str]:

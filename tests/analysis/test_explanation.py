@@ -13,11 +13,13 @@ from typer.testing import CliRunner
 
 from sn37.analysis import explain
 from sn37.cli import app
+from sn37.competition import Fixed
 from sn37.errors import ConfigError
 from sn37.incentive import Contender, reign
 from sn37.records.archive import pack, unpack
 from sn37.records.epochs import Records
 from sn37.records.faults import Fault, StageFault, Waits
+from sn37.validator.scores import decision_of
 
 __all__ = ["causes", "executor"]
 
@@ -209,6 +211,26 @@ def test_a_uid_is_whose_it_is_now_and_the_hotkey_is_followed_back(records, tmp_p
     newest.write(replace(newest.decision, scores=rest, reign=()))
     assert explain(records, 3).hotkey == "5Newcomer" and explain(records, 3).verdict.cause == "absent"
     assert explain(records, mine.hotkey).epoch == before
+
+
+def test_where_significance_is_asked_for_time_alone_never_wins(records, tmp_path):
+    records = Records(shutil.copytree(records.root, tmp_path / "records"))
+    asking = replace(COMPETITION, significance=0.95, epsilon=Fixed(0.0))
+    for epoch in records.sealed(COMPETITION.id):
+        drawn = {task.name: epoch.samples(task.name) for task in asking.tasks}
+        epoch.write(replace(epoch.manifest, competition=asking, competition_digest=asking.digest))
+        epoch.write(decision_of(asking, epoch.sync_block, epoch.results.values(), drawn=drawn))
+    refused = 0
+    for epoch in records.sealed(COMPETITION.id):
+        for turn in epoch.decision.reign:
+            found = explain(records, turn.hotkey, epoch.sync_block)
+            if found.verdict.cause == "significance":
+                refused += 1
+                assert found.first_win.block is None and found.mine.score < turn.needed
+                assert "beyond chance" in found.first_win.why and "and beyond chance (0.95)" in str(found)
+            next_one = epoch.manifest.clock.next_sync_block(epoch.sync_block - 1)
+            assert (found.first_win.block == next_one) == (turn.hotkey == epoch.decision.winner)
+    assert refused, "somebody was better, but not beyond chance"
 
 
 def idle(records, uid, root):
