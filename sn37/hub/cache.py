@@ -124,10 +124,15 @@ class Cache:
                 held.release()
 
     def _sweep(self) -> None:
-        """Remove downloads whose process is gone."""
+        """Remove downloads whose process is gone, and names of what was evicted."""
         for folder in (self.folder / "incoming").iterdir():
             with contextlib.suppress(Timeout, FileNotFoundError), FileLock(folder / "lock", timeout=0):
                 shutil.rmtree(folder, ignore_errors=True)
+        entries = set(self.contents())
+        for path in (self.folder / "names").iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                if path.read_text() not in entries:
+                    path.unlink()
 
     def _make_room(self, needed: int) -> None:
         """Remove the entries used longest ago until there is room in the limit and on the disk."""

@@ -81,6 +81,15 @@ def test_the_least_recently_used_goes_first(
     assert [folder.exists() for folder in folders] == [True, False, True]
 
 
+def test_names_of_what_was_evicted_do_not_pile_up(
+    fetch: Callable[..., FetchedModel], filled: Callable[[int], ModelId]
+) -> None:
+    for number in range(6):
+        with fetch(filled(number), max_cache_bytes=250_000) as fetched:
+            cache = fetched.folder.parents[2]
+    assert len(list((cache / "names").iterdir())) <= 3 < 6
+
+
 def test_what_is_in_use_is_never_evicted(fetch: Callable[..., FetchedModel], filled: Callable[[int], ModelId]) -> None:
     held = [fetch(filled(0), max_cache_bytes=250_000), fetch(filled(1), max_cache_bytes=250_000)]
     third = filled(2)
