@@ -54,9 +54,10 @@ class Judgement:
             case "not fit":
                 return f"{name} is not fit to decide a competition yet: {names['defect']}."
             case "open":
+                given = "with one model" if self.evidence.models else "without models"
                 return (
-                    f"{name} shows no defect without models; whether it tells models apart is open: judge it with a "
-                    "weak, a middle and a strong one."
+                    f"{name} shows no defect {given}; whether it tells models apart is open: judge it with a weak, a "
+                    "middle and a strong one."
                 )
             case "fit with care":
                 return f"{name} is fit to decide a competition, with care: {names['warning']}."

@@ -61,7 +61,7 @@ class Finding:
     """The samples it is about, where it is about some."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Evidence:
     """Everything that a task is judged by."""
 
@@ -89,6 +89,12 @@ class Evidence:
     """Other tasks that the models were scored on."""
     others: Mapping[str, Mapping[str, TaskResult]]
     """Each model's outcome on each of them, by task."""
+
+    def __repr__(self) -> str:
+        return (
+            f"evidence on {self.task.name}: {len(self.samples)} samples, {len(self.models)} models, {len(self.games)} "
+            "games; data frames: scores, values, spread, noise, changes, weights, ranking(weight, normalization)"
+        )
 
     @cached_property
     def ranked(self) -> list[str]:

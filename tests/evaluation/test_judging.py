@@ -99,6 +99,7 @@ def test_its_figures_and_frames(good):
         ax = plot()
         assert ax.get_title("left") and ax.get_xlabel() and ax.has_data()
     e = good.evidence
+    assert repr(e).startswith("evidence on PARTNERS: 240 samples, 3 models, 7 games; data frames: scores")
     assert set(e.scores["kind"]) == {"model", "game", "gold"} and e.scores["score"].min() == 0
     assert (
         list(e.spread.columns[:3]) == ["spread", "prompt", "reference"] and e.spread["spread"].is_monotonic_decreasing
@@ -174,3 +175,13 @@ def test_bad_input_is_one_sentence(given, kind, told):
     task = sn37.task("T", source="word_sorting", method="reference_loss", count=3)
     with pytest.raises(kind, match=re.escape(told)):
         sn37.judge_task(task, **given)
+
+
+def test_what_a_model_is_called_is_text_on_the_page(models):
+    """With a model that fails, and one alone."""
+    named = {"<b>bad</b>": models["weak"].parent, "strong": models["strong"]}
+    (named["<b>bad</b>"] / "config.json").write_text("{}")
+    judged = sn37.judge_task(partners(count=60), named, 7, wordings={}, dtype="float32", device="cpu")
+    assert judged.verdict == "open" and "with one model" in judged.summary
+    assert "&lt;b&gt;bad&lt;/b&gt; has no score" in judged._repr_html_() and "<b>bad" not in judged._repr_html_()
+    assert [plot().get_title("left") for plot in (judged.plot_scores, judged.plot_samples, judged.plot_changes)]

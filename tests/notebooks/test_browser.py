@@ -103,6 +103,8 @@ def test_the_notebooks_point_at_the_world(lab):
     nbformat.validate(book)
     (cell,) = [cell for cell in book.cells if "injected-parameters" in cell.metadata.get("tags", ())]
     assert f'network = "sqlite://{lab.root}/world/chain.sqlite"' in cell.source and "validator-1" in cell.source
+    design = (lab.root / "notebooks" / "design_eval_task.ipynb").read_text(encoding="utf-8")
+    assert f"{lab.root}/world/models/" in design, "the tasks one designs are judged by this world's models"
 
 
 def test_jupyterlab_runs_the_tour_without_an_error_and_shows_its_figures(lab, browser):
