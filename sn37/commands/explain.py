@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -26,9 +25,5 @@ def explain(
     from sn37.analysis import explain as explained
     from sn37.data import open_records
 
-    if wandb is not None:
-        source = wandb if wandb.endswith(".wandb") else f"wandb://{wandb}"
-    else:
-        inner = Path(records) / "records"
-        source = str(inner) if inner.is_dir() else records
+    source = records if wandb is None else wandb if wandb.endswith(".wandb") else f"wandb://{wandb}"
     typer.echo(str(explained(open_records(source), miner, epoch)))

@@ -124,14 +124,13 @@ def _epochs(source: Path | str) -> list[Epoch]:
     folder = Path(source)
     if (folder / "decision.json").is_file():
         return [Epoch(folder.absolute())]
-    for place in (folder / "records", source):
-        records = open_records(place)
-        if isinstance(records, dict):
-            raise ConfigError(f"{source} holds the records of {len(records)} validators; name a run of one of them")
-        found = [epoch for id in records.competitions() for epoch in records.sealed(id)]
-        if found:
-            return found
-    raise ConfigError(f"there is no decided epoch in {source}; expected a validator's folder, or an epoch's")
+    records = open_records(source)
+    if isinstance(records, dict):
+        raise ConfigError(f"{source} holds the records of {len(records)} validators; name a run of one of them")
+    found = [epoch for id in records.competitions() for epoch in records.sealed(id)]
+    if not found:
+        raise ConfigError(f"there is no decided epoch in {source}; expected a validator's folder, or an epoch's")
+    return found
 
 
 def _size(count: int) -> str:

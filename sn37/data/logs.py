@@ -49,7 +49,7 @@ def _records(data: bytes) -> Iterator[Any]:
     """wandb's protobuf records, as far as they can be read."""
     from wandb.proto.wandb_internal_pb2 import Record  # type: ignore[attr-defined]
 
-    at, parts = _HEADER_BYTES, b""
+    at, parts = _HEADER_BYTES, bytearray()
     while at + _CHUNK.size <= len(data):
         left = _BLOCK_BYTES - at % _BLOCK_BYTES
         if left < _CHUNK.size:  # too little for another chunk: zeros
@@ -61,16 +61,16 @@ def _records(data: bytes) -> Iterator[Any]:
         at += length
         if kind in (_WHOLE, _LAST):
             try:
-                yield Record.FromString(parts)
+                yield Record.FromString(bytes(parts))
             except Exception:  # protobuf's own type, which wandb does not pass on
                 return
-            parts = b""
+            parts = bytearray()
 
 
 def _row(record: Any) -> Mapping[str, object]:
     """One step; what lies in nested dictionaries is left out."""
-    items = record.history.item
-    return {item.key or item.nested_key[0]: _value(item.value_json) for item in items if len(item.nested_key) < 2}
+    names = ((item, [item.key] if item.key else list(item.nested_key)) for item in record.history.item)
+    return {name[0]: _value(item.value_json) for item, name in names if len(name) == 1}
 
 
 def _value(text: str) -> object:

@@ -11,7 +11,7 @@ import re
 import warnings
 from base64 import b64decode
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -27,7 +27,7 @@ from sn37.hub.connection import RemoteFile
 from sn37.records.archive import MAX_DOCUMENT_BYTES, origin_of, unpack
 from sn37.records.epochs import Records
 from sn37.scratch import ScratchFolder
-from sn37.sources.base import Run
+from sn37.sources.base import DataRow, Run
 
 __all__ = ["RECORD_FIELD", "RecordsSource", "dataset_file", "open_records"]
 
@@ -45,6 +45,8 @@ _MAX_PACKED_BYTES = MAX_DOCUMENT_BYTES // 4
 _MAX_READ_BYTES = 10 << 30
 """The most that is unpacked at once from one place."""
 _PROJECT_DAYS = 60
+_MAX_BLOCK = 1 << 40
+"""No chain comes so far; a number of a thousand digits is no name of a file."""
 _FILES_AT_ONCE = 20
 _STEPS_AT_ONCE = 5
 
@@ -59,7 +61,8 @@ def open_records(
 ) -> Records | dict[str, Records]:
     """A validator's records, wherever they are; several validators' by name.
 
-    source: a folder of records (from where the program, or the notebook server, was started); `hf://user/dataset`, with
+    source: a validator's folder, or its records (from where the program, or the notebook server, was started);
+    `hf://user/dataset`, with
     `@commit` if it must be that one; `wandb://entity/project/run`; `wandb://entity/project` for the runs of all
     validators in the last 60 days, by hotkey; a `.wandb` file, or a folder with such; or any of them by name.
     last: so many of the newest epochs of each competition are read, of what is not a folder of records already.
@@ -88,7 +91,9 @@ def open_records(
         raise ConfigError(f"{text} names no records; expected {known}")
     path = started_from() / Path(source).expanduser()
     files = [path] if path.suffix == ".wandb" else sorted({*path.glob("run-*.wandb"), *path.glob("*/run-*.wandb")})
-    return _of_runs(map(read_log, reversed(files)), str(path), folder, last) if files else Records(path)
+    if files:
+        return _of_runs(_logs(files[::-1]), str(path), folder, last)
+    return Records(path / "records" if (path / "records").is_dir() else path)
 
 
 def dataset_file(competition_id: int, sync_block: int) -> str:
@@ -128,6 +133,17 @@ def _of_dataset(hub: Hub, repo: str, commit: str | None, cache: Path, last: int)
     return records
 
 
+def _logs(files: Sequence[Path]) -> Iterator[Run]:
+    """The runs in wandb's own files; of several, those that are none (wandb was killed) are left out with a warning."""
+    for file in files:
+        try:
+            yield read_log(file)
+        except ConfigError as error:
+            if len(files) == 1:
+                raise
+            warnings.warn(f"left out {error}", stacklevel=4)
+
+
 def _served(reader: WandbRuns, project: str, run: str | None) -> Iterator[Run]:
     """A validator's run, or all of a project's, the newest first."""
     if run is not None:
@@ -150,13 +166,16 @@ def _of_runs(runs: Iterable[Run], place: str, cache: Path, last: int) -> Records
         if count and min(count.values()) >= last:
             continue
         with _Reading(records, f"run {run.id}") as reading:
-            for row in reversed(list(run.history)):
+            for row in reversed(reading.rows(run)):
                 id, block, text = (row.get(name) for name in ("step_competition_id", "block", RECORD_FIELD))
-                if isinstance(text, str) and isinstance(id, int) and isinstance(block, int):
-                    count[id] += 1
-                    origin = hashlib.sha256(text.encode()).hexdigest()
-                    if count[id] <= last and reading.wants(id, block, origin, len(text)):
-                        reading.take(id, block, _decoded(text), origin)
+                if not (isinstance(text, str) and isinstance(id, int) and isinstance(block, int)):
+                    continue
+                if not (0 <= id < 100 and 0 <= block < _MAX_BLOCK):
+                    continue
+                count[id] += 1
+                origin = hashlib.sha256(text.encode()).hexdigest()
+                if count[id] <= last and reading.wants(id, block, origin, len(text)):
+                    reading.take(id, block, _decoded(text), origin)
         refused = reading.told or refused
     found = {hotkey: records for hotkey, records in found.items() if records.competitions()}
     if refused and not found:
@@ -211,6 +230,14 @@ class _Reading:
             self.refused.append(f"block {sync_block} has {size_bytes:,} bytes, more than {_MAX_PACKED_BYTES:,}")
             return False
         return origin_of(self.records, competition_id, sync_block) != origin
+
+    def rows(self, run: Run) -> list[DataRow]:
+        """A run's steps, oldest first; none, which is noted, where they cannot be had: others still can."""
+        try:
+            return list(run.history)
+        except (DataFault, EvaluatorFault) as error:
+            self.refused.append(str(error))
+            return []
 
     def take(self, competition_id: int, sync_block: int, packed: bytes, origin: str) -> None:
         """Unpack the document of an epoch, or note why not."""

@@ -201,7 +201,7 @@ def _mistakes(document: _Document) -> Iterator[str]:
     for result in document.results:
         for task, outcome in result.tasks.items():
             count, drawn = len(outcome.values), len(document.samples.get(task, ()))
-            sound = len(outcome.samples) in (0, count) and len(outcome.details) in (0, count)
+            sound = len(outcome.samples) == len({*outcome.samples}) in (0, count) and len(outcome.details) in (0, count)
             if task not in tasks or not sound or not all(0 <= at < (drawn or _MAX_BLOCK) for at in outcome.places):
                 yield f"the values of {result.hotkey} on {task} do not belong to its samples"
 

@@ -47,8 +47,9 @@ class TaskResult(ShownByValue):
     @property
     def counts(self) -> tuple[int, ...] | None:
         """How often each value counts in the score: as often as its sample has rules (`if_eval`); None: once."""
-        rules = [detail.get("followed") for detail in self.details]
-        found = tuple(sum(map(len, each)) for each in rules if isinstance(each, list | tuple))
+        followed = [detail.get("followed") for detail in self.details]
+        replies = [each for each in followed if isinstance(each, list | tuple)]
+        found = tuple(sum(len(rules) for rules in each if isinstance(rules, list | tuple)) for each in replies)
         return found if any(found) and len(found) == len(self.values) else None
 
     def groups(self, drawn: Sequence[Sample]) -> list[str | int]:

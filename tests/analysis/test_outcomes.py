@@ -1,5 +1,7 @@
 """Intervals are of the score that a method gives, also where it is no plain mean."""
 
+from dataclasses import replace
+
 import pytest
 from recorded import manifest, measurement, result, task_result
 
@@ -9,6 +11,7 @@ from sn37.competition import Competition, Constraints, EvalTask, Fixed, InverseE
 from sn37.evaluation.result import LocalResult
 from sn37.methods import METHODS, Row
 from sn37.records.epochs import Records
+from sn37.records.results import TaskResult
 from sn37.sample import InstructionSample
 from sn37.validator.scores import decision_of
 
@@ -84,3 +87,10 @@ def test_the_intervals_of_a_recorded_epoch_hold_its_scores(tmp_path):
     frame = frames.with_intervals(epoch.seal()).set_index("uid")
     assert frame.loc[1, "low"] < frame.loc[1, "score"] < frame.loc[1, "high"]
     assert frame.loc[2, ["low", "high"]].tolist() == pytest.approx([1.0, 1.0])
+
+
+def test_details_that_are_no_rules_count_nothing():
+    """What is read back of a stranger's record."""
+    found = TaskResult(0.5, (0.5, 0.5), ({"followed": [1, 2]}, {"followed": "ab"}), "", (), 0.0, 0)
+    assert found.counts is None
+    assert replace(found, details=({"followed": [[True], [False, True]]}, {"followed": [[1]]})).counts == (3, 1)

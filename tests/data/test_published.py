@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,12 @@ from wandb_server import API_KEY, ServedRun, WandbServer
 
 from sn37 import open_records
 from sn37.analysis import frames
-from sn37.data import WandbRuns, published
-from sn37.errors import ConfigError, DataFault
+from sn37.data import WandbRuns, logs, published
+from sn37.errors import ConfigError, DataFault, EvaluatorFault
 from sn37.hub import Hub
 from sn37.records import Epoch, Records
 from sn37.records.archive import pack
+from sn37.sources.base import DataRow, Run
 
 Connect = Callable[..., Hub]
 HERE = {"type": "validator", "hotkey": "5Vali"}
@@ -154,6 +155,8 @@ def test_runs_on_a_server_are_read_one_by_one_or_by_validator(records: Records, 
         *(served("theirs", rows[1:3], other), served("training", rows, {"type": "train"})),
         *(served("odd", rows, {"type": "validator", "hotkey": "../5"}), served("old", [{"_step": 0, "block": 7}])),
         served("junk", [{**rows[0], "record": "no record"}], {"type": "validator", "hotkey": "5Junk"}),
+        # No place of an epoch: a name too long for a disk, no block.
+        served("far", [{**rows[0], "block": block} for block in (10**300, -4)]),
     ]
     with WandbServer(runs) as server:
         reader = WandbRuns(server.base_url, API_KEY)
@@ -190,3 +193,39 @@ def test_a_file_that_is_no_log_is_one_sentence(data: bytes, tmp_path: Path) -> N
             open_records(path, cache=tmp_path / "cache")
     with pytest.raises(ConfigError, match=r"gone\.wandb is no wandb run; expected a \.wandb file"):
         open_records(tmp_path / "gone.wandb", cache=tmp_path / "cache")
+
+
+def test_of_several_logs_one_that_is_none_is_left_out(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / f"run-{name}.wandb").write_bytes(b"")
+    with (
+        pytest.warns(UserWarning, match=r"left out .*run-(one|two)\.wandb is no wandb run") as warned,
+        pytest.raises(ConfigError, match="holds no run of a validator"),
+    ):
+        open_records(tmp_path, cache=tmp_path / "cache")
+    assert len(warned) == 2
+
+
+def test_a_run_whose_steps_cannot_be_had_keeps_no_other_from_being_read(records: Records, tmp_path: Path) -> None:
+    class Broken:
+        def __iter__(self) -> Iterator[DataRow]:
+            raise EvaluatorFault("its worker died")
+
+    runs = [Run("broken", HERE, Broken()), Run("sound", HERE, steps(records))]
+    with pytest.warns(UserWarning, match="left out 1 of what run broken holds, the first one: its worker died"):
+        read = published._of_runs(runs, "here", tmp_path, last=10)
+    assert same(records, read)
+
+
+def test_a_validators_folder_stands_for_its_records(records: Records, tmp_path: Path) -> None:
+    (tmp_path / "records").symlink_to(records.root)
+    assert same(records, open_records(tmp_path))
+
+
+def test_a_field_without_a_name_is_left_out_of_a_step() -> None:
+    from wandb.proto.wandb_internal_pb2 import Record  # type: ignore[attr-defined]
+
+    record = Record()
+    for key, nested in (("block", []), ("", ["loss"]), ("", []), ("", ["a", "b"])):
+        record.history.item.add(key=key, nested_key=nested, value_json="7")
+    assert logs._row(record) == {"block": 7, "loss": 7}

@@ -123,6 +123,7 @@ def change(data, path, value):
         (["results", 0, "measurement", "tasks", "WORDS", "values", 0], "1", "values"),
         (["results", 0, "measurement", "tasks", "WORDS", "values"], [1.0] * 21, "do not belong to its samples"),
         (["results", 0, "measurement", "tasks", "WORDS", "samples"], [99] * 20, "do not belong to its samples"),
+        (["results", 0, "measurement", "tasks", "WORDS", "samples"], [0] * 20, "do not belong to its samples"),
         (["results", 0, "measurement", "tasks", "WORDS", "details"], [{}], "do not belong to its samples"),
         (["results", 0, "measurement", "tasks"], {"../x": None}, "tasks"),
         (["samples", "../WORDS"], [], "the samples are not of the tasks"),
