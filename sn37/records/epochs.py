@@ -179,18 +179,25 @@ class Records:
             rows.append((newest.competition_id, name, len(decided), decided[0].sync_block, newest.sync_block, who))
         return table(("id", "competition", "epochs", "first", "newest", "its winner"), rows, f"records in {self.root}")
 
+    def newest(self) -> Epoch | None:
+        """The decided epoch of the newest sync block, there of the highest competition; None where there is none."""
+        found = [epoch for each in self.competitions() for epoch in self.sealed(each)[-1:]]
+        return max(found, key=lambda epoch: (epoch.sync_block, epoch.competition_id), default=None)
+
     def epoch(self, competition_id: int = 0, sync_block: int = 0) -> Epoch:
         """A decided epoch: of that competition (0: the one with the newest epoch), at that sync block (0: its newest).
 
         Raises ConfigError where there is none, naming the nearest.
         """
-        newest = {each: epoch for each in self.competitions() for epoch in self.sealed(each)[-1:]}
-        if not newest:
+        last = self.newest()
+        if last is None:
             raise ConfigError(f"there is no decided epoch in {self.root}; expected a validator's folder `records`")
-        if competition_id and competition_id not in newest:
-            known = ", ".join(map(str, newest))
-            raise ConfigError(f"{self.root} has no decided epoch of competition {competition_id}; expected {known}")
-        last = newest.get(competition_id) or max(newest.values(), key=lambda epoch: epoch.sync_block)
+        if competition_id:
+            decided = self.sealed(competition_id)
+            if not decided:
+                known = ", ".join(str(each) for each in self.competitions() if self.sealed(each))
+                raise ConfigError(f"{self.root} has no decided epoch of competition {competition_id}; expected {known}")
+            last = decided[-1]
         if not sync_block:
             return last
         nearest = min(self.sealed(last.competition_id), key=lambda epoch: abs(epoch.sync_block - sync_block))

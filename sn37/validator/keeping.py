@@ -51,10 +51,9 @@ def prune(settings: Settings, executed: Sequence[Path] = ()) -> str:
     """
     records, keep = Records(settings.root / "records"), settings.keep
     _finish(settings.root, executed)
-    newest = [epoch for id in records.competitions() for epoch in records.sealed(id)[-1:]]
-    if not newest:
+    last = records.newest()
+    if last is None:
         return ""
-    last = max(newest, key=lambda epoch: epoch.sync_block)
     now = last.sync_block
     found = [item for item in _items(settings, records, last, executed) if item.path.exists()]
     count = gone_bytes = kept_bytes = 0

@@ -12,7 +12,6 @@ from sn37.errors import ConfigError, HubFault, Sn37Error, disk_faults
 from sn37.files import read_json, write_json
 from sn37.records.epochs import Records
 from sn37.validator.plan import schedule_of
-from sn37.validator.service import newest_decided
 from sn37.validator.settings import Settings
 
 if TYPE_CHECKING:
@@ -90,7 +89,7 @@ def _records(settings: Settings, subnet: Subnet, hub: Hub) -> str:
     elif known != mine:
         raise ConfigError(f"{settings.root} belongs to another validator ({known}, not {mine}); choose another root")
     records = Records(settings.root / "records")
-    last = newest_decided(records)
+    last = records.newest()
     if last is not None and subnet.block_hash(last.sync_block) != last.manifest.block_hash:
         raise ConfigError(f"{records.root} is of another chain than {settings.network}; choose another root")
     decided = sum(len(records.sealed(id)) for id in records.competitions())

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from sn37.chain import Subnet
     from sn37.hub import Hub
 
-__all__ = ["keep_weights", "newest_decided", "run_epochs"]
+__all__ = ["keep_weights", "run_epochs"]
 
 CHECK_BLOCKS = 25
 """Blocks after which the weights on the chain are compared with ours again (5 minutes)."""
@@ -190,12 +190,6 @@ def _last_decided(records: Records, competition_id: int) -> int:
     return decided[-1].sync_block if decided else 0
 
 
-def newest_decided(records: Records) -> Epoch | None:
-    """The newest decided epoch of all competitions; None where there is none yet."""
-    found = [decided[-1] for id in records.competitions() if (decided := records.sealed(id))]
-    return max(found, key=lambda epoch: (epoch.sync_block, epoch.competition_id), default=None)
-
-
 def keep_weights(
     settings: Settings,
     subnet: Subnet,
@@ -214,7 +208,7 @@ def keep_weights(
 
     def turn() -> bool:
         nonlocal done, again_at
-        epoch, block = newest_decided(records), subnet.head()
+        epoch, block = records.newest(), subnet.head()
         if epoch is None:
             journal.state("waiting for the first decided epoch", block=block)
             return False
@@ -229,11 +223,13 @@ def keep_weights(
             "possible_from": made.possible_from,
             "weights": dict(made.weights),
         }
-        if before is None or (made.chain, made.weights) != (before.chain, before.weights):
-            kind = "refreshed" if before and before.weights == made.weights else f"of {epoch.sync_block:,}"
-            journal.event(f"weights {kind}: {made.chain}", block=block, more=told)
+        what = f"weights of {epoch.sync_block:,}: {made.chain}"
+        # That they stand as they were set is news for the status alone.
+        same = before is not None and (made.weights, made.block) == (before.weights, before.block)
+        if same and before is not None and made.chain.startswith(("unchanged", before.chain)):
+            journal.state(what, block=block, more=told)
         else:
-            journal.state(f"weights of {epoch.sync_block:,}: {made.chain}", block=block, more=told)
+            journal.event(what, block=block, more=told)
         return False
 
     _Loop(journal, poll_s, sleep, turns).run(turn)

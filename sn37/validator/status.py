@@ -31,7 +31,6 @@ from sn37.records.manifest import Manifest
 from sn37.validator.fetch import versions
 from sn37.validator.journal import folder_of
 from sn37.validator.publish import same_weights
-from sn37.validator.service import newest_decided
 from sn37.validator.settings import Settings
 
 if TYPE_CHECKING:
@@ -143,7 +142,7 @@ def status(settings: Settings, subnet: Subnet) -> Status:
     root, records = settings.root, Records(settings.root / "records")
     if not root.is_dir():
         raise ConfigError(f"there is no validator in {root}; expected the folder `root` of its pipeline")
-    epoch = newest_decided(records)
+    epoch = records.newest()
     block, set_at, on_chain = _chain(settings, subnet)
     published = None if epoch is None else epoch.read(Publication)
     recorded = None if published is None else published.weights

@@ -239,6 +239,7 @@ def test_the_notebook_and_the_weights_process_set_them_once(module_small, tmp_pa
     before = small.chain.head()
     keeps(small, settings, said, turns=3)
     assert small.chain.head() == before, "no extrinsic, no block"
+    assert said == [], "that they stand is no news"
 
 
 def test_weights_that_another_validator_sets_with_the_same_hotkey_are_told(small, tmp_path, said):
