@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, TypeVar
 from sn37.html import table
 from sn37.records.decision import Publication
 from sn37.records.epochs import Epoch
+from sn37.records.faults import printable
 from sn37.records.results import Measurement, Result
 from sn37.submission import Commitment
 
@@ -27,7 +28,7 @@ __all__ = ["Comparison", "Difference", "compare", "paired"]
 
 T = TypeVar("T")
 
-_PLAN = ("netuid", "block_hash", "competition_digest", "shares", "as_of", "figures", "limits", "tokenizer")
+_PLAN = ("netuid", "block_hash", "competition_digest", "as_of", "figures", "limits", "tokenizer")
 """What of a manifest validators must share to come to equal decisions."""
 
 
@@ -85,7 +86,8 @@ class Comparison:
         return pandas.DataFrame(rows, columns=names)
 
     def __repr__(self) -> str:
-        return "\n".join([self._summary, *(f"  {one}" for one in self.differences), *self.reasons])
+        # A record may be a stranger's, and a terminal obeys control characters.
+        return "\n".join(map(printable, [self._summary, *(f"  {one}" for one in self.differences), *self.reasons]))
 
     @property
     def _summary(self) -> str:
@@ -168,6 +170,8 @@ def _of_decision(first: Epoch, second: Epoch) -> Iterator[Difference]:
     yield from _unequal("decision", "winner", mine.winner, theirs.winner)
     for hotkey, a, b in _paired(mine.set_aside, theirs.set_aside):
         yield from _unequal("decision", f"set aside: {hotkey[:8]}", a, b)
+    # Each validator may fund competitions as it likes: that changes its weights, and no decision.
+    yield from _unequal("weights", "shares", dict(first.manifest.shares), dict(second.manifest.shares))
     one, other = first.read(Publication), second.read(Publication)
     if one is not None and other is not None and one.weights and other.weights:
         yield from _unequal("weights", "by hotkey", dict(one.weights), dict(other.weights))
@@ -207,6 +211,8 @@ def _reasons(comparison: Comparison) -> Iterator[str]:
         ran = _listed(*conditions)
         told = "; ".join(text for text in (ran, versions and f"versions: {versions}") if text)
         yield f"likely reason: {told or 'none recorded: another processor, or a changed record'}"
+    elif mine.shares != theirs.shares and {*stages} == {"weights"}:
+        yield "likely reason: the two fund competitions differently"
     else:
         yield "likely reason: none recorded: equal values were decided on differently, or a record was changed"
 

@@ -111,3 +111,17 @@ def test_a_result_that_was_changed_does_not_agree_with_the_decision(pair):
     again = changed(epoch, f"results/{measured(epoch).hotkey}.json", change)
     assert mistakes_of(again) == ["the decision is not the one that the results make"]
     assert decision_of(COMPETITION, again.sync_block, again.results.values()) != again.decision
+
+
+def test_another_funding_is_no_other_plan(pair):
+    first, second = pair
+    found = compare(first, changed(second, "manifest.json", lambda data: data.update(shares={"4": 0.5, "5": 0.5})))
+    (difference,) = found.differences
+    assert (difference.stage, difference.place) == ("weights", "shares")
+    assert found.reasons == ("likely reason: the two fund competitions differently",)
+
+
+def test_what_a_stranger_writes_reaches_no_terminal(pair):
+    first, second = pair
+    found = compare(first, changed(second, "decision.json", lambda data: data.update(set_aside={"5A": "\x1b[2Jgone"})))
+    assert "\x1b" not in str(found) and r"\x1b[2Jgone" in str(found)

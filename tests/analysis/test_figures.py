@@ -210,3 +210,9 @@ def test_the_steps_of_a_waterfall_lead_from_one_score_to_the_other():
     assert bars[0].get_x() == 0.4337
     assert [bar.get_width() for bar in bars] == pytest.approx(list(frame["difference"]))
     assert len({(bar.get_facecolor(), bar.get_width() > 0) for bar in bars}) == 2, "behind and ahead differ in grey"
+
+
+def test_a_dollar_in_a_strangers_text_is_no_formula():
+    ax = figures.reasons(pandas.DataFrame({"evaluated": [False], "why": ["malformed: '$\\frac$'"]}))
+    ax.figure.canvas.draw()
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["malformed: '$\\frac$'"]
