@@ -177,7 +177,7 @@ class Parameter:
     default: str
     """The source of its value as it stands in the cell; "" where it has a type only (`n: int`)."""
     comment: str
-    """What is said behind it, on its last line or its first."""
+    """What is said behind it, on its last line or else the first that says something."""
 
 
 def parameters_of(notebook: Path) -> dict[str, Parameter]:
@@ -206,7 +206,9 @@ def parameters_of(notebook: Path) -> dict[str, Parameter]:
     comments = {token.start[0]: token.string.lstrip("# ") for token in tokens if token.type == tokenize.COMMENT}
     found = {}
     for statement in statements:
-        comment = comments.get(statement.end_lineno or 0) or comments.get(statement.lineno, "")
+        last = statement.end_lineno or statement.lineno
+        lines = (last, *range(statement.lineno, last))  # a formatter puts a long one between brackets of their own
+        comment = next((comments[line] for line in lines if line in comments), "")
         for name, value in _assigned(statement):
             default = ast.get_source_segment(source, value) if value else None
             found[name] = Parameter(name, default or "", comment)

@@ -11,7 +11,7 @@ from sn37.competition import Competition
 from sn37.competitions import code_of, public
 from sn37.errors import ConfigError
 from sn37.files import shipped
-from sn37.notebook import run_notebook
+from sn37.notebook import parameters_of, run_notebook
 from sn37.sources import SOURCES
 
 BOOK = shipped("notebooks", "design_eval_task.ipynb")
@@ -33,6 +33,11 @@ def test_it_ends_in_a_judgement_and_a_competition_that_others_can_check(kind, bu
     command = ["competitions", "check", "design/competition.toml", "--tasks", "design/tasks.py"]
     checked = subprocess.run([sys.executable, "-m", "sn37", *command], capture_output=True, text=True)
     assert checked.returncode == 0 and "is right: competition 98 FIRST_WORD_TRIAL" in checked.stdout, checked.stderr
+
+
+@pytest.mark.parametrize("path", sorted(shipped("notebooks").glob("*.ipynb")), ids=lambda path: path.stem)
+def test_every_parameter_of_a_notebook_says_what_it_means(path):
+    assert [name for name, found in parameters_of(path).items() if not found.comment] == []
 
 
 def test_code_that_stands_in_no_cell_is_told():
