@@ -5,7 +5,6 @@ import os
 import pytest
 from jupyter_client.manager import start_new_kernel
 
-from sn37.devnet.running import open_world
 from sn37.files import shipped
 from sn37.notebook import run_notebook
 from sn37.validator.settings import PARAMETERS
@@ -59,11 +58,11 @@ def test_without_a_wallet_an_old_epoch_can_be_looked_at_and_nothing_is_published
     assert small.chain.head() - before == 0, "no extrinsic, no block"
 
 
-def test_the_best_trained_honest_miner_wins_and_every_cheat_has_its_reason(home, world_records):
+def test_the_best_trained_honest_miner_wins_and_every_cheat_has_its_reason(world, world_records):
     epoch = world_records.sealed(world_records.competitions()[0])[0]
-    decision, miners = epoch.decision, open_world(home / "world").miners
-    by_role = {miner.role: miner for miner in miners}
-    honest = sorted((miner for miner in miners if miner.role == "honest"), key=lambda miner: miner.steps)
+    decision = epoch.decision
+    by_role = {miner.role: miner for miner in world.miners}
+    honest = sorted((miner for miner in world.miners if miner.role == "honest"), key=lambda miner: miner.steps)
     assert decision.winner == honest[-1].hotkey
     scores = {score.hotkey: score for score in decision.scores}
     losses = [scores[miner.hotkey].score for miner in honest]
