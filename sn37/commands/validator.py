@@ -61,8 +61,10 @@ def run(
             "epochs": _command("validator", "epochs", str(pipeline), *more, *reports),
             "weights": _command("validator", "weights", str(pipeline), *more),
         }
-        for other in report or []:
-            programs[f"report {other.stem}"] = _command("validator", "report", str(pipeline), str(other), *given)
+        for number, other in enumerate(report or [], start=1):
+            programs[f"report {number} {other.stem}"] = _command(
+                "validator", "report", str(pipeline), str(other), *given
+            )
         journal = Journal("service", settings.root, typer.echo, as_json)
         journal.event(f"pipeline {chosen.name}: {', '.join(programs)} start")
         code = supervise(programs, journal.event, minor=programs.keys() - {"epochs", "weights"})

@@ -81,12 +81,12 @@ def _permit(settings: Settings, subnet: Subnet, hub: Hub) -> str:
 
 def _records(settings: Settings, subnet: Subnet, hub: Hub) -> str:
     """The folder belongs to one hotkey on one chain, for good."""
-    mine = {"hotkey": subnet.hotkey if settings.publish else "", "netuid": settings.netuid}
     path = settings.root / _IDENTITY
     known = read_json(path)
-    if known is None:
+    mine = {"hotkey": subnet.hotkey if settings.publish else None, "netuid": settings.netuid}
+    if known is None and settings.publish:
         write_json(path, mine)
-    elif known != mine:
+    elif settings.publish and known != mine:
         raise ConfigError(f"{settings.root} belongs to another validator ({known}, not {mine}); choose another root")
     records = Records(settings.root / "records")
     last = records.newest()

@@ -63,7 +63,7 @@ def replay(
         for _ in range(MAX_WAITS):
             # An epoch waits for whom it cannot have; a replay has nothing to wait for.
             with contextlib.suppress(SubmissionFault):
-                evaluate(fetched, executor)
+                return decide(evaluate(fetched, executor)).epoch
         return decide(evaluate(fetched, executor)).epoch
 
 
