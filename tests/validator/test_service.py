@@ -201,7 +201,7 @@ def on_chain(small):
 
 
 def test_weights_are_set_beside_the_epochs_at_the_first_block_that_takes_them(small, tmp_path, said):
-    """65 blocks after the last weights, with a rate limit of 100: the block that the chain names."""
+    """Long after the evaluation, at the block that the chain has named."""
     home = tmp_path / "home"
     settings = small.settings(home)
     best = small.submit("best", 0.5)
@@ -228,6 +228,29 @@ def test_weights_are_set_beside_the_epochs_at_the_first_block_that_takes_them(sm
     assert on_chain(small) == {better: 1.0}
     assert epoch.read(Publication).block == possible + 1
     assert "read back" in said[-1]
+
+
+def test_weights_of_every_epoch_are_set_at_the_first_block_that_takes_them(small, tmp_path, said):
+    """A rate limit of 100 blocks, epochs of 360, and a service that starts 65 blocks before a sync block."""
+    home, figures = tmp_path / "home", {"alpha": 0.0}
+    settings = small.settings(home, figures=figures)
+    small.chain.set_rules(37, weights_rate_limit=100)
+    small.submit("first", 0.8)
+    small.epoch(home, publish=False, figures=figures, sync_block=small.next_epoch())
+    small.chain.advance_to(settings.clock.next_sync_block(small.chain.head()) - 65)
+    keeps(small, settings, said)
+    set_at = small.chain.head()
+    for name, noise in (("second", 0.6), ("third", 0.4), ("fourth", 0.0)):
+        winner = small.submit(name, noise)
+        sync_block = small.chain.advance_to(settings.clock.next_sync_block(small.chain.head()))
+        assert small.epoch(home, publish=False, figures=figures).decided.winner == winner
+        possible = max(small.chain.head(), set_at + 100)
+        with small.subnet("validator") as subnet:
+            log = Journal("weights", settings.root, said.append)
+            keep_weights(settings, subnet, log, sleep=lambda _: small.chain.advance(1), turns=105)
+        assert on_chain(small) == {winner: 1.0}
+        set_at = Records(home / "records").epoch(7, sync_block).read(Publication).block
+        assert set_at == possible + 1, "the block after the first that takes them"
 
 
 def test_the_notebook_and_the_weights_process_set_them_once(module_small, tmp_path, said):
