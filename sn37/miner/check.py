@@ -64,7 +64,7 @@ class Reason:
         return next((advice for pattern, advice in _ADVICE if re.search(pattern, self.told)), "")
 
     def __str__(self) -> str:
-        return f"{self.told}: {self.advice}" if self.advice else self.told
+        return f"{self.told} (what to do: {self.advice})" if self.advice else self.told
 
 
 @dataclass(frozen=True)
