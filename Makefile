@@ -15,10 +15,11 @@ FIND_PYTHON = for p in $(PYTHONS); do \
 	"Install one (on Debian and Ubuntu: python3 and python3-venv), or name yours: make PYTHON=/path/to/python3" >&2; \
 	exit 2; fi
 
-.PHONY: help test soak demo demo-all lab bench size lock clean
+.PHONY: help test slow soak demo demo-all lab bench size lock clean
 
 help:
 	@echo "make test    check style and types, then run the tests"
+	@echo "make slow    run the tests that take long, and of which make test runs a shorter form (ten minutes)"
 	@echo "make soak    kill a validator 50 times, and play 200 epochs under random faults (half an hour)"
 	@echo "make demo    play a small subnet: two validators, seven miners, three epochs"
 	@echo "make demo-all  play all public competitions, scaled down, and two funded besides (ten minutes)"
@@ -35,6 +36,9 @@ test: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pytest $(PYTEST_ARGS)
+
+slow: $(READY)
+	$(BIN)/pytest $(PYTEST_ARGS) -m slow
 
 soak: $(READY)
 	$(BIN)/pytest -m soak --durations=0 -rP

@@ -75,14 +75,17 @@ def pytest_unconfigure() -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tests marked `live`, `soak` or `gpu` are left out where they are not asked for, or cannot run."""
-    marked = {name: [item for item in items if item.get_closest_marker(name)] for name in ("live", "soak", "gpu")}
+    """Tests marked `live`, `slow`, `soak` or `gpu` are left out where they are not asked for, or cannot run."""
+    names = ("live", "slow", "soak", "gpu")
+    marked = {name: [item for item in items if item.get_closest_marker(name)] for name in names}
     if "live" not in config.option.markexpr:
         for item in marked["live"]:
             item.add_marker(pytest.mark.skip(reason="needs the live network: ask for it with -m live"))
-    if "soak" not in config.option.markexpr:
-        config.hook.pytest_deselected(items=marked["soak"])
-        items[:] = [item for item in items if item not in marked["soak"]]
+    for name in ("slow", "soak"):
+        if name not in config.option.markexpr:
+            config.hook.pytest_deselected(items=marked[name])
+            left_out = set(marked[name])
+            items[:] = [item for item in items if item not in left_out]
     if marked["gpu"]:
         import torch
 

@@ -23,6 +23,7 @@ def change(small, *pairs):
     small.competition_file.write_text(text)
 
 
+@pytest.mark.slow
 def test_a_death_is_the_models_where_the_competition_checks_that_a_model_makes_sense(open_tokenizer, tmp_path):
     """The control model passes that check itself; it did not, and any death left the epoch undecided."""
     small, files = open_tokenizer

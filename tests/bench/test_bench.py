@@ -191,6 +191,7 @@ def test_the_names_of_the_contestants_are_theirs() -> None:
     assert tuple(CONTESTANTS) == CONTESTANT_NAMES
 
 
+@pytest.mark.slow
 def test_the_command_measures_and_writes(tmp_path: Path) -> None:
     app = typer.Typer()
     app.command()(command.bench)

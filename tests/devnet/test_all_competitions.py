@@ -104,6 +104,7 @@ def executor():
     opened.close()
 
 
+@pytest.mark.slow
 def test_the_weights_on_the_chain_follow_the_funding(scene, homes, executor):
     """All six competitions at one sync block, with models that hardly learned anything."""
     decisions = {}

@@ -101,6 +101,7 @@ def made():
     return [make("1", "1"), make("2", "2")]
 
 
+@pytest.mark.slow
 def test_fresh_interpreters_make_the_same_data_tokenizer_and_model(made):
     assert made[0] == made[1]
     assert "model.safetensors" in made[0][1]

@@ -232,12 +232,13 @@ def test_an_interrupt_leaves_nothing_behind(folder, tmp_path):
 import sn37, os, time
 task = sn37.task("WORDS", source="word_sorting", method="reference_loss", count=10_000)
 print("ready", flush=True)
-sn37.evaluate([{str(folder / "noisy")!r}], [task], seed=1, isolated=True)
+models = {{f"model {{n}}": {str(folder / "noisy")!r} for n in range(50)}}
+sn37.evaluate(models, [task], seed=1, isolated=True)
 """
     env = {**os.environ, "TMPDIR": str(tmp_path)}
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env)
     assert process.stdout.readline() == b"ready\n"
-    time.sleep(4)
+    time.sleep(6)  # long enough to be in the worker, and never long enough to be done
     process.send_signal(2)
     _, error = process.communicate(timeout=60)
     assert b"KeyboardInterrupt" in error

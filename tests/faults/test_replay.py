@@ -72,6 +72,7 @@ def test_an_epoch_is_not_replayed_over_itself(played):
         validator.replay(epoch, epoch.folder.parents[2])
 
 
+@pytest.mark.slow
 def test_the_notebook_evaluates_an_epoch_again_and_draws_what_differs(played, tmp_path, monkeypatch):
     monkeypatch.delenv("MPLBACKEND")
     _, epoch = played

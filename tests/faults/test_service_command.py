@@ -186,6 +186,7 @@ def test_the_disk_must_hold_the_models(subnet, tmp_path, monkeypatch):
         said("check", pipeline(subnet, tmp_path / "home"))
 
 
+@pytest.mark.slow
 def test_a_killed_service_leaves_nobody_behind(subnet, tmp_path):
     home = tmp_path / "home"
     report = tmp_path / "report.yaml"

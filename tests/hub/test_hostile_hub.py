@@ -76,9 +76,11 @@ def drips(first: bytes, piece: bytes) -> Callable[[socket.socket, str], None]:
         (b"HTTP/1.1 404 X\r\nContent-Length: 1000000\r\n\r\n", b"x"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n", b" "),
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\n \r\n"),
-        (b"HTTP/1.1 200 OK\r\n", b"X-A: b\r\n"),
+        pytest.param(b"HTTP/1.1 200 OK\r\n", b"X-A: b\r\n", marks=pytest.mark.slow),
         (b"", b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"),
-        (b"HTTP/1.1 302 X\r\nLocation: /api/models\r\nContent-Length: 1000000\r\n\r\n", b"x"),
+        pytest.param(
+            b"HTTP/1.1 302 X\r\nLocation: /api/models\r\nContent-Length: 1000000\r\n\r\n", b"x", marks=pytest.mark.slow
+        ),
     ],
     ids=["body of 500", "body of 404", "body", "chunks", "headers", "early hints", "body of a redirect"],
 )

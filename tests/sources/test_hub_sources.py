@@ -55,7 +55,10 @@ def test_the_same_seed_gives_the_same_samples_another_seed_others(name: str, mak
     assert first == again != other
 
 
-@pytest.mark.parametrize("ill", [False, True], ids=["calm", "requests fail in between"])
+@pytest.mark.parametrize(
+    "ill",
+    [pytest.param(False, id="calm"), pytest.param(True, id="requests fail in between", marks=pytest.mark.slow)],
+)
 def test_fresh_processes_draw_the_same(
     ill: bool, fresh: Callable[[str], str], make_context: Make, datasets: Any, tmp_path: Path
 ) -> None:

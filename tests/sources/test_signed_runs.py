@@ -87,7 +87,15 @@ def test_a_later_reader_of_longer_runs_draws_the_same(
         assert digest(SOURCES[name]()(make_context(runs=reader))) == digest(now)
 
 
-@pytest.mark.parametrize("status", [429, 500, 503, 0], ids=["429", "500", "503", "cut"])
+@pytest.mark.parametrize(
+    "status",
+    [
+        pytest.param(429, id="429"),
+        pytest.param(500, id="500", marks=pytest.mark.slow),
+        pytest.param(503, id="503", marks=pytest.mark.slow),
+        pytest.param(0, id="cut", marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.parametrize("name", PROJECTS)
 def test_requests_that_fail_in_between_change_nothing(
     name: str, status: int, make_context: Make, read_runs: WandbRuns, wandb_server: WandbServer

@@ -242,7 +242,8 @@ class Outcome:
 
     @cached_property
     def subnet(self) -> Subnet:
-        return self.small.subnet(self.settings.wallet, attempts=2, timeout_s=20)
+        wallet = self.settings.wallet if self.settings.publish else None
+        return self.small.subnet(wallet, attempts=2, timeout_s=20)
 
     @cached_property
     def hub(self) -> Hub:

@@ -92,6 +92,7 @@ def test_a_cluster_that_does_not_answer_is_an_error_at_once(name: str, monkeypat
     assert isinstance(caught.value.__cause__, ConnectionRefusedError)
 
 
+@pytest.mark.slow
 @needs_ray
 def test_scores_are_those_of_this_machine_though_ray_s_worker_is_killed(
     executor: Any, functions: str, payload: Mapping[str, Any], tmp_path: Path
