@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from sn37.analysis.stats import Interval, TaskPair, mean_interval, score_difference
 from sn37.competition import Competition, EvalTask
@@ -14,7 +14,7 @@ from sn37.records.epochs import Epoch
 from sn37.records.results import Result, TaskResult
 from sn37.sample import ChoiceSample, InstructionSample, ReferenceSample, Sample, TextSample
 
-__all__ = ["Drawn", "convincing", "difference_of", "score_interval", "task_pair", "task_rows"]
+__all__ = ["Drawn", "convincing", "difference_of", "score_interval", "task_pair", "task_pairs", "task_rows"]
 
 Drawn = Mapping[str, Sequence[Sample]]
 """The samples of each task."""
@@ -78,16 +78,20 @@ def _scored(outcome: TaskResult) -> dict[int, float]:
     return dict(zip(outcome.places, values, strict=True))
 
 
+def task_pairs(
+    tasks: Iterable[EvalTask], first: Mapping[str, TaskResult], second: Mapping[str, TaskResult], drawn: Drawn
+) -> dict[str, TaskPair]:
+    """Two models' pairs of every task, by its name. first, second: their outcomes by task."""
+    return {task.name: task_pair(task, first[task.name], second[task.name], drawn.get(task.name, ())) for task in tasks}
+
+
 def difference_of(competition: Competition, sync_block: int, first: Result, second: Result, drawn: Drawn) -> Difference:
     """The first model's score less the second's, paired by sample and clustered by group.
 
     The bootstrap is seeded by the sync block, so it is the same for every validator.
     """
     level = competition.significance or _REPORTED_LEVEL
-    pairs = {
-        task.name: task_pair(task, first.tasks[task.name], second.tasks[task.name], drawn.get(task.name, ()))
-        for task in competition.tasks
-    }
+    pairs = task_pairs(competition.tasks, first.tasks, second.tasks, drawn)
     found = score_difference(pairs, seed=sync_block, level=level)
     low, high = (end if math.isfinite(end) else None for end in (found.low, found.high))
     return Difference(found.estimate, low, high, level)

@@ -10,7 +10,7 @@ from itertools import combinations
 from typing import TYPE_CHECKING
 
 from sn37.analysis import stats
-from sn37.analysis.outcomes import score_interval, task_pair, task_rows
+from sn37.analysis.outcomes import score_interval, task_pairs, task_rows
 from sn37.competition import EvalTask
 from sn37.errors import ConfigError, ModelFault
 from sn37.html import Markup, table
@@ -91,7 +91,7 @@ class LocalResult:
         """
         import pandas
 
-        alive = [name for name, found in self.measured.items() if isinstance(found, Measurement)]
+        alive = {name: found.tasks for name, found in self.measured.items() if isinstance(found, Measurement)}
         if len(alive) < 2:
             raise ConfigError(
                 f"{len(alive)} of {len(self.measured)} models have a score; expected two or more to compare"
@@ -99,7 +99,7 @@ class LocalResult:
         differences: dict[str, stats.Interval] = {}
         places: list[tuple[str, str, str]] = []
         for first, second in combinations(alive, 2):
-            pairs = {task.name: self._pair(task, first, second) for task in self.tasks}
+            pairs = task_pairs(self.tasks, alive[first], alive[second], self.drawn)
             for name, pair in pairs.items():
                 found = stats.paired_difference(pair.first, pair.second, pair.groups, counts=pair.counts, level=level)
                 differences[f"{len(places)}"] = found
@@ -125,12 +125,6 @@ class LocalResult:
     def _outcomes(self) -> list[tuple[str, EvalTask, TaskResult]]:
         found = [(name, one) for name, one in self.measured.items() if isinstance(one, Measurement)]
         return [(name, task, one.tasks[task.name]) for name, one in found for task in self.tasks]
-
-    def _pair(self, task: EvalTask, first: str, second: str) -> stats.TaskPair:
-        """Two models' values on the samples that both have."""
-        one, other = (self.measured[name] for name in (first, second))
-        assert isinstance(one, Measurement) and isinstance(other, Measurement)
-        return task_pair(task, one.tasks[task.name], other.tasks[task.name], self.drawn[task.name])
 
     def __repr__(self) -> str:
         lines = [f"seed {self.seed}; losses, lower is better"]

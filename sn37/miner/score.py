@@ -10,11 +10,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sn37.analysis.outcomes import task_pair
+from sn37.analysis.outcomes import task_pairs
 from sn37.analysis.stats import Interval, score_difference
 from sn37.clock import BLOCKS_PER_DAY, Clock, duration, seed_of
 from sn37.competition import Competition
@@ -60,16 +61,13 @@ class Verdict:
         """The model's score on these samples: a loss, lower is better; inf where it has none."""
         return _loss(self.competition, self.result, _MINE)
 
-    @property
+    @cached_property
     def difference(self) -> Interval | None:
         """Its loss less the reigning model's, paired by sample and clustered by group: below 0 it is better."""
         mine, theirs = (self.result.measured.get(name) for name in (_MINE, _RIVAL))
         if not isinstance(mine, Measurement) or not isinstance(theirs, Measurement):
             return None
-        pairs = {
-            task.name: task_pair(task, mine.tasks[task.name], theirs.tasks[task.name], self.result.drawn[task.name])
-            for task in self.competition.tasks
-        }
+        pairs = task_pairs(self.competition.tasks, mine.tasks, theirs.tasks, self.result.drawn)
         return score_difference(pairs, seed=self.result.seed)
 
     @property
